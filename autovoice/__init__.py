@@ -1,0 +1,1 @@
+"""autovoice: a declarative build system for multi-part neural networks."""

@@ -1,0 +1,145 @@
+"""The Hydra edge: overrides in, plain data out. No Hydra or OmegaConf object leaves this module."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from autovoice.errors import AutovoiceError, ConfigError, Fault, choices, nearest
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def conf_dir() -> Path:
+    """The shipped tree: inside an installed wheel, or beside the package in a checkout."""
+    for folder in (PACKAGE / "conf", PACKAGE.parent / "conf"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise AutovoiceError("the shipped configuration is missing", f"looked for conf/config.yaml in {PACKAGE}")
+
+
+@dataclass(frozen=True)
+class Composed:
+    """One composed configuration as plain data, with the overrides it was composed from."""
+
+    data: Mapping[str, Any]
+    overrides: tuple[str, ...]
+    config: DictConfig
+
+    def lookup(self, group: str, name: str, where: str) -> Mapping[str, Any] | Fault:
+        """The node of `group` called `name`, from the shipped tree or the user's, composed in full."""
+        loader = GlobalHydra.instance().config_loader()
+        options = loader.get_group_options(group)
+        if name not in options:
+            return Fault(where, f"unknown {group} '{name}'", nearest(name, options))
+        node = loader.load_configuration(f"{group}/{name}", overrides=[], run_mode=RunMode.RUN)[group]
+        with open_dict(self.config):
+            self.config[f"_{group}"] = node  # inside the whole, so that its interpolations resolve
+        try:
+            return _plain(self.config[f"_{group}"])
+        finally:
+            with open_dict(self.config):
+                del self.config[f"_{group}"]
+
+
+def start(config_dir: Path | None) -> Hydra:
+    """Hydra over the shipped tree and, ranked below it, the user's own."""
+    path = create_config_search_path(str(conf_dir()))
+    if config_dir is not None:
+        if not config_dir.is_dir():
+            raise AutovoiceError(f"--config-dir {config_dir}: no such folder", "give the folder of your own tree")
+        path.append("command-line", f"file://{config_dir.resolve()}", anchor="main")
+    GlobalHydra.instance().clear()
+    return Hydra.create_main_hydra2(task_name="autovoice", config_search_path=path)
+
+
+def shadowed(config_dir: Path | None) -> list[str]:
+    """The user's files that the shipped tree hides: Hydra would ignore them without a word."""
+    if config_dir is None:
+        return []
+    shipped = conf_dir()
+    found = (f.relative_to(config_dir) for f in sorted(config_dir.rglob("*.yaml")))
+    return [str(f) for f in found if (shipped / f).exists()]
+
+
+def compose(config_dir: Path | None, overrides: Sequence[str]) -> Composed:
+    """Compose once. Raises AutovoiceError with the nearest valid name for whatever does not exist."""
+    hydra = start(config_dir)
+    try:
+        config = hydra.compose_config("config", list(overrides), run_mode=RunMode.RUN, from_shell=True)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as e:
+        raise _explained(e, hydra, overrides) from e
+    with open_dict(config):
+        config.pop("hydra", None)
+    return plain(config, overrides)
+
+
+def plain(config: DictConfig, overrides: Sequence[str]) -> Composed:
+    """Plain data of a composed configuration, every interpolation resolved, nothing missing."""
+    return Composed(_plain(config), tuple(overrides), config)
+
+
+def _plain(config: DictConfig) -> Any:
+    try:
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as e:
+        raise ConfigError([Fault(e.full_key or "config", "is required", f"set it: {e.full_key}=…")]) from e
+    except OmegaConfBaseException as e:
+        fact = str(e).splitlines()[0]
+        raise ConfigError([Fault(e.full_key or "config", fact, "every ${…} names a value of this tree")]) from e
+
+
+def _explained(error: Exception, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceError:
+    text = str(error)
+    if m := re.search(r"Could not override '([^']+)'", text):
+        return _unknown_key(m[1], hydra, overrides)
+    if m := re.search(r"In '([^']+)': Could not find '([^']+)/([^/']+)'", text):
+        options = hydra.config_loader.get_group_options(m[2])
+        return AutovoiceError(f"{m[2]}={m[3]}: no such option in group '{m[2]}' (asked for by {m[1]})",
+                              nearest(m[3], options))  # fmt: skip
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return AutovoiceError(f"{mark.name}:{mark.line + 1}: not valid YAML", str(error.problem))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return AutovoiceError(lines[0] if lines else type(error).__name__, "; ".join(lines[1:4]))
+
+
+def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceError:
+    """Compose without the override that failed, and offer what stands beside it."""
+    parser = OverridesParser.create()
+    others = [o for o in overrides if parser.parse_override(o).key_or_group != key]
+    try:
+        node: Any = hydra.compose_config("config", others, run_mode=RunMode.RUN, from_shell=True)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError):
+        return AutovoiceError(f"{key}: no such key", "see `autovoice --cfg job` for all there are")
+    if "/" in key:
+        groups = [k for k in node.hydra.runtime.choices if not k.startswith("hydra/")]
+        return AutovoiceError(f"{key}: no such group in use", nearest(key, groups))
+    parent, parts = [], key.split(".")
+    while len(parts) > 1 and isinstance(node, DictConfig) and parts[0] in node:
+        node = node[parts[0]]
+        parent.append(parts.pop(0))
+    if not isinstance(node, DictConfig):
+        return AutovoiceError(f"{key}: {'.'.join(parent)} has no keys below it", f"it is {node!r}")
+    names = [str(k) for k in node if k != "hydra"]
+    where = ".".join(parent) or "the configuration"
+    fix = nearest(parts[0], names)
+    return AutovoiceError(f"{key}: no key '{parts[0]}' in {where}", f"{fix}; a new one is added with +{key}=…")
+
+
+def group_options(group: str) -> str:
+    """What exists in a group, for messages."""
+    return choices(GlobalHydra.instance().config_loader().get_group_options(group))

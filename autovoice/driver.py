@@ -1,0 +1,90 @@
+"""Runs a plan on an executor. Knows steps, keys and needs; no component, no backend, no kind of step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from autovoice.errors import AutovoiceError
+from autovoice.job import Job, run_job
+from autovoice.plan import Plan, Planned
+from autovoice.store import Record, Store
+
+
+class Listener(Protocol):
+    """Who is told what happens. `tick` comes a few times a second while steps run."""
+
+    def started(self, planned: Planned) -> None: ...
+    def finished(self, planned: Planned, record: Record) -> None: ...
+    def failed(self, planned: Planned, error: AutovoiceError) -> None: ...
+    def skipped(self, planned: Planned, need: str) -> None: ...
+    def tick(self) -> None: ...
+
+
+@dataclass
+class Outcome:
+    """What became of each step."""
+
+    records: dict[str, Record] = field(default_factory=dict)
+    ran: dict[str, Record] = field(default_factory=dict)
+    errors: dict[str, AutovoiceError] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def run_plan(
+    plan: Plan,
+    store: Store,
+    executor: Executor,
+    listener: Listener,
+    keep_going: bool = False,
+    run: Callable[[Job], Record] = run_job,
+) -> Outcome:
+    """Run what the plan says must run, in the order of needs. Errors are collected in the outcome."""
+    outcome = Outcome({p.step.id: p.record for p in plan.steps if p.record is not None})
+    waiting = {p.step.id: p for p in plan.to_run}
+    running: dict[Future[Record], Planned] = {}
+    while True:
+        if keep_going or not outcome.errors:
+            for planned in _ready(waiting, outcome):
+                del waiting[planned.step.id]
+                running[executor.submit(run, _job(planned, store))] = planned
+                listener.started(planned)
+        if not running:
+            break
+        done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+        listener.tick()
+        for future in done:
+            _settle(running.pop(future), future, outcome, listener)
+    for planned in waiting.values():
+        need = next((n for n in planned.step.needs.values() if n not in outcome.records), "")
+        outcome.skipped[planned.step.id] = need
+        listener.skipped(planned, need)
+    return outcome
+
+
+def _ready(waiting: Mapping[str, Planned], outcome: Outcome) -> list[Planned]:
+    ready = [p for p in waiting.values() if all(n in outcome.records for n in p.step.needs.values())]
+    # what took longest last time goes first, so that no long step is left alone at the end
+    return sorted(ready, key=lambda p: -(p.last_seconds or 0))
+
+
+def _settle(planned: Planned, future: Future[Record], outcome: Outcome, listener: Listener) -> None:
+    try:
+        record = future.result()
+    except AutovoiceError as e:
+        outcome.errors[planned.step.id] = e
+        listener.failed(planned, e)
+        return
+    outcome.records[planned.step.id] = outcome.ran[planned.step.id] = record
+    listener.finished(planned, record)
+
+
+def _job(planned: Planned, store: Store) -> Job:
+    step = planned.step
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    log = store.root / "logs" / f"{step.id}-{planned.key[:8]}-{stamp}.log"
+    files = {name: path.absolute() for name, path in step.files.items()}
+    return Job(step.id, step.kind, planned.key, store.root, planned.inputs, files, log)

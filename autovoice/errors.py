@@ -1,0 +1,114 @@
+"""Every error a user can cause, as a tree; each is two lines: the fact, then what to do about it.
+
+AutovoiceError
+├── ConfigError        the configuration is wrong: one or more faults, all reported at once
+├── StepError          one step of a build failed
+│   ├── CheckpointError    weights could not be loaded into the module
+│   ├── ExportError        the module could not become an ONNX file with the declared I/O
+│   ├── LoweringError      the graph could not be rewritten to the precision asked
+│   ├── BuildError         the backend refused the lowered model
+│   ├── PrecisionError     the built file does not hold the precision asked
+│   └── GateError          parity against the reference is below its gate
+├── StoreError         the store cannot be read or written
+├── ArtefactError      a file is not the one that was built (missing, truncated, edited)
+├── FeedError          tensors given to a built pipeline do not fit its specification
+└── AudioError         a recording cannot be read, converted or written
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+class AutovoiceError(Exception):
+    """A user's mistake or a machine's limit. `fact` says what and where, `fix` what is possible."""
+
+    def __init__(self, fact: str, fix: str = "") -> None:
+        super().__init__(fact, fix)
+        self.fact = fact
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.fact}\n  {self.fix}" if self.fix else self.fact
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong in the configuration: where it stands, the fact, and the way out."""
+
+    where: str
+    fact: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.fact}" + (f"\n  {self.fix}" if self.fix else "")
+
+
+class ConfigError(AutovoiceError):
+    """The configuration cannot be built as it stands; carries every fault found."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("\n".join(str(f) for f in faults))
+        self.faults = tuple(faults)
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Fault, ...]]]:
+        return type(self), (self.faults,)
+
+
+class StepError(AutovoiceError):
+    """One step failed."""
+
+
+class CheckpointError(StepError):
+    """Weights could not be loaded."""
+
+
+class ExportError(StepError):
+    """No ONNX file with the declared inputs and outputs could be made."""
+
+
+class LoweringError(StepError):
+    """The graph could not be rewritten."""
+
+
+class BuildError(StepError):
+    """The backend refused the model."""
+
+
+class PrecisionError(StepError):
+    """Another precision was delivered than was asked."""
+
+
+class GateError(StepError):
+    """Parity is below its gate."""
+
+
+class StoreError(AutovoiceError):
+    """The store cannot be used."""
+
+
+class ArtefactError(AutovoiceError):
+    """A file is not the one that was built."""
+
+
+class FeedError(AutovoiceError):
+    """A tensor does not fit."""
+
+
+class AudioError(AutovoiceError):
+    """A recording cannot be used."""
+
+
+def choices(names: Iterable[object]) -> str:
+    """`a, b, c`, or `none` when there are none."""
+    return ", ".join(sorted(str(n) for n in names)) or "none"
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`did you mean 'x'? ` when something is near, then everything that is available."""
+    names = list(names)
+    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{hint}available: {choices(names)}"

@@ -1,0 +1,118 @@
+"""One step, run where its executor put it: lock, look again, work in a temporary folder, commit."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autovoice.errors import ArtefactError, AutovoiceError, StepError
+from autovoice.hashing import uncached_sha256
+from autovoice.store import Record, Store
+
+#: set in worker processes that run nothing but steps, whose file descriptors may therefore be redirected
+WORKER = "AUTOVOICE_WORKER"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a step needs to run, picklable."""
+
+    id: str
+    kind: str
+    key: str
+    store: Path
+    inputs: Mapping[str, Any]
+    files: Mapping[str, Path]
+    log: Path
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a step's `run` sees: its fields, the folders of what it needs, its files, and where to write."""
+
+    fields: Mapping[str, Any]
+    needs: Mapping[str, Path]
+    files: Mapping[str, Path]
+    out: Path
+
+
+def run_job(job: Job) -> Record:
+    """The record of the step, run now or found: another builder may have made it meanwhile.
+
+    Raises AutovoiceError; a failure leaves nothing behind but its log.
+    """
+    store = Store(job.store)
+    with store.lock(job.key):
+        found = store.record(job.key)
+        if found is not None:
+            return found
+        work = store.workplace(job.key)
+        try:
+            return _run(job, store, work)
+        finally:
+            store.sweep_tmp(job.key)
+
+
+def _run(job: Job, store: Store, work: Path) -> Record:
+    needs = {role: _intact(store, key) for role, key in job.inputs["needs"].items()}
+    context = Context(job.inputs["fields"], needs, job.files, work)
+    start = time.perf_counter()
+    with _logged(job.log):
+        try:
+            result = importlib.import_module(f"autovoice.steps.{job.kind}").run(context)
+        except AutovoiceError:
+            traceback.print_exc()
+            raise
+        except MemoryError as e:
+            raise StepError(f"{job.id}: out of memory", "lower dims.*.max, or workers=1") from e
+        except OSError as e:
+            traceback.print_exc()
+            raise StepError(f"{job.id}: {e.strerror or e}", f"log: {job.log}") from e
+        except Exception as e:
+            traceback.print_exc()
+            fact = f"{job.id}: {type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else 'no message'}"
+            raise StepError(fact, f"not an error this tool expects; the whole of it: {job.log}") from e
+    return store.commit(job.key, work, job.inputs, result, time.perf_counter() - start)
+
+
+def _intact(store: Store, key: str) -> Path:
+    """The folder of a needed artefact, its files hashed again: a flipped bit must not travel on."""
+    record = store.record(key)
+    folder = store.folder(key)
+    if record is None:
+        raise ArtefactError(f"{folder}: the artefact is gone or damaged", "run the same command again: it is rebuilt")
+    for name, file in record.files.items():
+        if uncached_sha256(folder / name) != file.sha256:
+            os.utime(folder / name)  # no longer vouched for by its time: the next plan sees the damage
+            raise ArtefactError(f"{folder / name}: content changed since it was built",
+                                "run the same command again: it is rebuilt")  # fmt: skip
+    return folder
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """In a worker process of ours, everything printed, also by native code, goes to the step's log."""
+    if WORKER not in os.environ:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    saved = [os.dup(fd) for fd in (1, 2)]
+    with open(path, "wb", buffering=0) as log:
+        for fd in (1, 2):
+            os.dup2(log.fileno(), fd)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for fd, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, fd)
+            os.close(copy)

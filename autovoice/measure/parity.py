@@ -1,0 +1,58 @@
+"""How close one tensor is to its reference. Needs numpy alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+#: metrics where more is worse; of all others, less is worse
+ERRORS = ("max_abs", "relative_l2")
+#: two equal tensors have no error: their SNR is reported as this, since JSON has no infinity
+SNR_EQUAL = 200.0
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Distances of a tensor to its float32 reference of the same shape, over all elements.
+
+    `max_abs` = max|x-r|; `relative_l2` = ‖x-r‖/‖r‖; `cosine` = x·r/(‖x‖‖r‖);
+    `snr_db` = 20·log10(‖r‖/‖x-r‖), at most 200.
+    """
+
+    max_abs: float
+    relative_l2: float
+    cosine: float
+    snr_db: float
+
+
+def compare(got: np.ndarray, reference: np.ndarray) -> Parity:
+    """Distances in float64. Raises ValueError on another shape, another dtype, or values that are not finite."""
+    if got.shape != reference.shape:
+        raise ValueError(f"shape {list(got.shape)}, the reference has {list(reference.shape)}")
+    if got.dtype != reference.dtype:
+        raise ValueError(f"dtype {got.dtype}, the reference has {reference.dtype}")
+    x, r = got.astype(np.float64).ravel(), reference.astype(np.float64).ravel()
+    if not np.isfinite(r).all():
+        raise ValueError(f"the reference itself has {int((~np.isfinite(r)).sum())} values that are not finite")
+    if not np.isfinite(x).all():
+        raise ValueError(f"{int((~np.isfinite(x)).sum())} of {x.size} values are not finite")
+    error, norm_r, norm_x = np.linalg.norm(x - r), np.linalg.norm(r), np.linalg.norm(x)
+    if error == 0:
+        return Parity(0.0, 0.0, 1.0, SNR_EQUAL)
+    if norm_r == 0:  # nothing but error: no finite ratio describes it
+        return Parity(float(np.abs(x).max()), math.inf, 0.0, -SNR_EQUAL)
+    snr = float(20 * np.log10(norm_r / error))
+    cosine = float(x @ r / (norm_x * norm_r)) if norm_x else 0.0
+    return Parity(float(np.abs(x - r).max()), float(error / norm_r), min(cosine, 1.0), min(snr, SNR_EQUAL))
+
+
+def misses(parity: Mapping[str, float], gates: Mapping[str, float]) -> dict[str, float]:
+    """The gates that are not met: {metric: threshold}."""
+    return {
+        metric: threshold
+        for metric, threshold in gates.items()
+        if (parity[metric] > threshold if metric in ERRORS else parity[metric] < threshold)
+    }

@@ -1,0 +1,160 @@
+"""Steps → keys → what to run and what to reuse, each with the sentence why. Imports no tool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from autovoice.errors import AutovoiceError, ConfigError, Fault
+from autovoice.graph import Graph
+from autovoice.hashing import file_sha256, json_sha256
+from autovoice.recipe import Step, steps_of
+from autovoice.sources import closure, tool_version
+from autovoice.store import Record, Store
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A step with its key, the record it would reuse (None: it must run), and why."""
+
+    step: Step
+    key: str
+    inputs: Mapping[str, Any]
+    record: Record | None
+    why: tuple[str, ...]
+    last_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    graph: Graph
+    steps: tuple[Planned, ...]
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Planned]:
+        return {p.step.id: p for p in self.steps}
+
+    @property
+    def to_run(self) -> tuple[Planned, ...]:
+        return tuple(p for p in self.steps if p.record is None)
+
+    def of(self, component: str) -> tuple[Planned, ...]:
+        return tuple(p for p in self.steps if p.step.component == component)
+
+
+def make_plan(graph: Graph, store: Store) -> Plan:
+    """Every key and every hit. Raises ConfigError for files and modules that do not exist."""
+    steps = steps_of(graph)
+    made = _Keys(graph)
+    records: dict[str, Record | None] = {}
+    for step in steps:
+        made.add(step)
+        if not made.faults:
+            records[step.id] = store.record(made.keys[step.id])
+    if made.faults:
+        raise ConfigError(list(dict.fromkeys(made.faults)))
+    last = store.last(graph.spec.pipeline.name) if None in records.values() else {}
+    planned = []
+    for step in steps:
+        key, inputs, record = made.keys[step.id], made.inputs[step.id], records[step.id]
+        before = last.get(step.id)
+        why = ("unchanged",) if record else _why(step, key, inputs, before, records, store)
+        planned.append(Planned(step, key, inputs, record, why, before["seconds"] if before else None))
+    return Plan(graph, tuple(planned))
+
+
+class _Keys:
+    """Computes each step's inputs and key, collecting faults of missing files and modules."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.keys: dict[str, str] = {}
+        self.inputs: dict[str, dict[str, Any]] = {}
+        self.faults: list[Fault] = []
+
+    def add(self, step: Step) -> None:
+        inputs = {
+            "kind": step.kind,
+            "fields": step.fields,
+            "needs": {role: self.keys[need] for role, need in step.needs.items()},
+            "files": self._files(step),
+            "code": self._code(step),
+            "tools": {name: tool_version(name) for name in step.tools},
+        }
+        self.inputs[step.id] = inputs
+        self.keys[step.id] = json_sha256(inputs)
+
+    def _files(self, step: Step) -> dict[str, str]:
+        digests = {}
+        for name, path in step.files.items():
+            try:
+                digests[name] = file_sha256(path)
+            except OSError as e:
+                where = f"component.{step.component}.{name}"
+                self.faults.append(Fault(where, f"{path}: {e.strerror}", f"{where}=/path/to/file"))
+        return digests
+
+    def _code(self, step: Step) -> dict[str, str]:
+        code: dict[str, str] = {}
+        for target in step.targets:
+            try:
+                code |= closure(target)
+            except AutovoiceError as e:
+                self.faults.append(Fault(f"component.{step.component}" if step.component else "pipeline", e.fact, e.fix))
+        return code
+
+
+def _why(
+    step: Step,
+    key: str,
+    inputs: Mapping[str, Any],
+    before: Mapping[str, Any] | None,
+    records: Mapping[str, Record | None],
+    store: Store,
+) -> tuple[str, ...]:
+    if store.damaged(key):
+        return ("its artefact in the store is damaged",)
+    if before is None:
+        return ("never built",)
+    if before["key"] == key:
+        return ("its artefact is gone from the store",)
+    changes = changed(before["inputs"], inputs)
+    running = sorted(need.rpartition(".")[2] for need in step.needs.values() if records[need] is None)
+    if running:
+        changes.append("needs " + ", ".join(dict.fromkeys(running)))
+    return tuple(changes) or ("needs another artefact than last time",)
+
+
+def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """One sentence a difference between two steps' inputs, `field old → new`."""
+    found = []
+    for part in ("fields", "tools"):
+        a, b = _flat(old.get(part, {})), _flat(new.get(part, {}))
+        for name in sorted(a.keys() | b.keys()):
+            if a.get(name) != b.get(name):
+                found.append(f"{name} {_shown(a.get(name))} → {_shown(b.get(name))}")
+    for name in sorted(old["files"].keys() | new["files"].keys()):
+        if old["files"].get(name) != new["files"].get(name):
+            found.append(f"content of {name} changed")
+    for module in sorted(old["code"].keys() | new["code"].keys()):
+        a, b = old["code"].get(module), new["code"].get(module)
+        if a != b:
+            found.append(f"code {module} {'edited' if a and b else 'no longer used' if a else 'newly used'}")
+    return found
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(data, Mapping) or not data:
+        return {prefix: data}
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value) if not isinstance(value, str) else value or "''"
+
+

@@ -1,0 +1,168 @@
+"""The frozen specification of a build: what the configuration means, without any configuration container.
+
+Shapes are tuples of whole numbers and arithmetic over dimension names (see `autovoice.expr`). Every value
+that ends in an action key is JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Axis = str | int
+POINTS = ("min", "opt", "max")
+
+#: dtype names of the configuration; numpy's own, without 64-bit floats which no engine here wants
+DTYPES = ("float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
+
+
+@dataclass(frozen=True)
+class Dim:
+    """A named dimension: free (min, opt, max are its profile) or derived (`formula` over other dims)."""
+
+    name: str
+    min: int
+    opt: int
+    max: int
+    formula: str | None = None
+    multiple: int = 1
+    trace: int = 0
+    buckets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A wire of the graph, declared once by whoever produces it."""
+
+    name: str
+    dtype: str
+    shape: tuple[Axis, ...]
+    default: Any = None
+    example: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Input:
+    """A component's input: its own name, the wire it reads, and what it insists on, if anything."""
+
+    local: str
+    wire: str
+    dtype: str | None = None
+    shape: tuple[Axis, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """A component's output: its own name and the wire it declares."""
+
+    local: str
+    tensor: Tensor
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something callable by its dotted path, with the keyword arguments of the configuration."""
+
+    path: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where weights come from: file, nested key, name prefix to strip, and whether names must match."""
+
+    path: Path
+    key: str | None = None
+    prefix: str = ""
+    strict: bool = True
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What stays in float32 under a lower precision: operator types, node names (shell patterns)."""
+
+    op_types: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+
+    def __or__(self, other: Keep) -> Keep:
+        return Keep(
+            tuple(sorted({*self.op_types, *other.op_types})), tuple(sorted({*self.nodes, *other.nodes}))
+        )
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A precision: the compute type asked for and the ONNX → ONNX lowering that asks for it."""
+
+    name: str
+    type: str
+    lowering: Target
+    keep: Keep = Keep()
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A backend: its class, the compute types it can run, and options passed on unchanged."""
+
+    name: str
+    target: str
+    types: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Thresholds by metric, then by precision name, for components and for the whole pipeline."""
+
+    component: Mapping[str, Mapping[str, float]]
+    end_to_end: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Export:
+    """How an ONNX file is made: opset, and whether onnxslim simplifies it."""
+
+    opset: int = 18
+    simplify: bool = True
+
+
+@dataclass(frozen=True)
+class Component:
+    """One engine: a module (or an ONNX file), its wires, and the choices made for it."""
+
+    name: str
+    model: Target | None
+    onnx: Path | None
+    checkpoint: Checkpoint | None
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    precision: Precision
+    backend: Backend
+    gate: Gate
+    calibration: str
+    keep: Keep = Keep()
+    export: Export = Export()
+    dims: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PipelineSpec:
+    """The graph's edge: external inputs, the outputs wanted (none: all that nobody reads), free metadata."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[str, ...] = ()
+    contract: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BuildSpec:
+    """Everything a build needs to know."""
+
+    pipeline: PipelineSpec
+    dims: Mapping[str, Dim]
+    components: tuple[Component, ...]
+    targets: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""What a worker runs: one module a kind of step, each with `run(context) -> result` (JSON)."""

@@ -1,0 +1,146 @@
+"""A torch module → ONNX with the declared names on every input, output and dynamic axis."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import onnx
+import torch
+
+from autovoice.errors import ExportError
+from autovoice.expr import evaluate, symbols
+from autovoice.job import Context
+from autovoice.onnx_io import name_axes, save, simplified
+from autovoice.steps.module import TORCH_DTYPES, call, load_module
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Write model.onnx."""
+    fields = context.fields
+    module = load_module(fields, context.files)
+    feeds = trace_inputs(fields)
+    check_outputs(call(module, feeds, fields["outputs"]), fields)
+    model = exported(module, feeds, fields)
+    name_axes(model, fields["inputs"], fields["outputs"], fields["formulas"])
+    if fields["export"]["simplify"]:
+        model = simplified(model)
+        name_axes(model, fields["inputs"], fields["outputs"], fields["formulas"])
+    model.producer_name, model.doc_string = "autovoice", ""
+    save(model, context.out / "model.onnx")
+    parameters = sum(p.numel() for p in module.parameters())
+    return {"nodes": len(model.graph.node), "parameters": parameters}
+
+
+def trace_inputs(fields: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Seeded inputs of the sizes to trace with: they must run, they limit nothing."""
+    generator = torch.Generator().manual_seed(0)
+    feeds = {}
+    for name, tensor in fields["inputs"].items():
+        shape = [evaluate(axis, fields["trace"]) for axis in tensor["shape"]]
+        values = torch.randn(shape, generator=generator)
+        dtype = TORCH_DTYPES[tensor["dtype"]]
+        if dtype is torch.bool:
+            feeds[name] = values > 0
+        elif dtype.is_floating_point:
+            feeds[name] = values.to(dtype)
+        else:
+            feeds[name] = torch.ones(shape, dtype=dtype)  # an index that every table has
+    return feeds
+
+
+def check_outputs(outputs: Mapping[str, torch.Tensor], fields: Mapping[str, Any]) -> None:
+    """What forward really returned against what is declared; formulas are checked on the exported graph."""
+    for name, tensor in outputs.items():
+        declared = fields["outputs"][name]
+        if not isinstance(tensor, torch.Tensor):
+            raise ExportError(f"output '{name}' is a {type(tensor).__name__}, not a tensor", "return tensors only")
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        if dtype != declared["dtype"]:
+            raise ExportError(f"output '{name}' is {dtype}, declared {declared['dtype']}",
+                              f"outputs.{name}.dtype={dtype}, or convert it in forward()")  # fmt: skip
+        fixed = [a if isinstance(a, int) else None for a in declared["shape"]]
+        same = len(fixed) == tensor.ndim and all(f in (None, n) for f, n in zip(fixed, tensor.shape, strict=True))
+        if not same:
+            raise ExportError(f"output '{name}' is {list(tensor.shape)}, declared {declared['shape']}",
+                              f"traced with {_sizes(fields)}; correct outputs.{name}.shape")  # fmt: skip
+
+
+def exported(
+    module: torch.nn.Module, feeds: Mapping[str, torch.Tensor], fields: Mapping[str, Any]
+) -> onnx.ModelProto:
+    """The dynamo exporter's graph. Raises ExportError with advice where the cause is known."""
+    dims: dict[str, Any] = {}
+    shapes = {name: _dynamic(t["shape"], dims) for name, t in fields["inputs"].items()}
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module,
+                kwargs=dict(feeds),
+                dynamo=True,
+                dynamic_shapes=shapes,
+                output_names=list(fields["outputs"]),
+                opset_version=fields["export"]["opset"],
+                external_data=False,
+                optimize=True,
+                verbose=False,
+            )
+    except Exception as e:
+        raise _advised(e, type(module).__name__) from e
+    assert program is not None
+    return program.model_proto
+
+
+def _dynamic(shape: list[Any], dims: dict[str, Any]) -> dict[int, Any]:
+    """One named Dim per distinct symbolic axis, without bounds: profiles belong to engines, not to exports."""
+    axes = {}
+    for i, axis in enumerate(shape):
+        if isinstance(axis, str):
+            name = axis if axis.isidentifier() else "axis_" + re.sub(r"\W", "_", axis)
+            axes[i] = dims.setdefault(axis, torch.export.Dim(name))
+    return axes
+
+
+_ADVICE = (
+    (
+        r"data-dependent|GuardOnDataDependent|DataDependent|Could not extract specialized integer|unbacked",
+        "its control flow or a size depends on the values of a tensor",
+        "use masks and torch.where instead of `if tensor:`, and no .item(), .tolist() or int(tensor) in forward()",
+    ),
+    (
+        r"specialized|was inferred to be a constant|ConstraintViolation|[Cc]onstraints violated|not all values of",
+        "it fixes an axis that is declared dynamic",
+        "something in forward() turns a size into a constant (int(), range() over a shape, a stored length)",
+    ),
+    (
+        r"[Nn]o ONNX function|UnsupportedOperator|DispatchError|not supported",
+        "it uses an operator that ONNX cannot express",
+        "replace the operator, or raise export.opset",
+    ),
+)
+
+
+def _advised(error: Exception, name: str) -> ExportError:
+    """The exporter's failure in the terms of the module's author."""
+    texts = [f"{type(e).__name__}: {e}" for e in _chain(error)]
+    for pattern, fact, fix in _ADVICE:
+        for text in texts:
+            if m := re.search(pattern, text):
+                line = text[text.rfind("\n", 0, m.start()) + 1 :].splitlines()[0].strip()[:160]
+                return ExportError(f"{name} cannot be exported: {fact}", f"{fix} ({line})")
+    line = texts[-1].splitlines()[0][:200]
+    return ExportError(f"{name} cannot be exported: {line}", "the exporter's whole report is in the step's log")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _sizes(fields: Mapping[str, Any]) -> str:
+    used = {s for t in fields["inputs"].values() for axis in t["shape"] for s in symbols(axis)}
+    return ", ".join(f"{n}={fields['trace'][n]}" for n in sorted(used)) or "fixed sizes"

@@ -1,0 +1,28 @@
+"""An existing ONNX file, checked against its declaration, as one self-contained file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+
+from autovoice.errors import ExportError
+from autovoice.job import Context
+from autovoice.onnx_io import name_axes, read, save, simplified
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Write model.onnx: the file's graph and weights, its axes under their declared names."""
+    fields, path = context.fields, context.files["onnx"]
+    model = read(path)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as e:
+        raise ExportError(f"{path}: not a valid model: {str(e).splitlines()[0]}", "export it again") from e
+    name_axes(model, fields["inputs"], fields["outputs"], fields["formulas"])
+    if fields["export"]["simplify"]:
+        model = simplified(model)
+        name_axes(model, fields["inputs"], fields["outputs"], fields["formulas"])
+    save(model, context.out / "model.onnx")
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
+    return {"nodes": len(model.graph.node), "opset": opset}

@@ -1,0 +1,20 @@
+"""The exported graph rewritten to the precision asked: ONNX → ONNX."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from autovoice.errors import LoweringError
+from autovoice.job import Context
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Write model.onnx by the lowering function `f(source, target, keep, **kwargs) -> summary`."""
+    lowering = context.fields["lowering"]
+    module, _, name = lowering["target"].rpartition(".")
+    function = getattr(importlib.import_module(module), name, None)
+    if function is None:
+        raise LoweringError(f"precision.lowering: {module} has no '{name}'", "`_target_` names a lowering function")
+    source, target = context.needs["export"] / "model.onnx", context.out / "model.onnx"
+    return dict(function(source, target, context.fields["keep"], **lowering["kwargs"]) or {})

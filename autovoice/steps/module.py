@@ -1,0 +1,89 @@
+"""A component's torch module from its record: target, keyword arguments, seed, checkpoint."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from autovoice.errors import ExportError, nearest
+from autovoice.weights import fold_weight_norm, load_checkpoint
+
+TORCH_DTYPES = {"bool": torch.bool} | {
+    n: getattr(torch, n) for n in ("float32", "float16", "int64", "int32", "int16", "int8", "uint8")
+}
+
+
+def load_module(fields: Mapping[str, Any], files: Mapping[str, Path]) -> torch.nn.Module:
+    """The module in eval mode, float32, weights loaded or seeded, weight norm folded into the weights."""
+    target, kwargs = fields["model"]["target"], fields["model"]["kwargs"]
+    torch.manual_seed(fields["seed"])
+    try:
+        module = instantiate({"_target_": target, **kwargs}, _convert_="all")
+    except InstantiationException as e:
+        cause = e.__cause__ or e
+        raise ExportError(f"{target}({_shown(kwargs)}) cannot be made: {type(cause).__name__}: {_line(cause)}",
+                          "see `model:` of the component; its keys are the constructor's arguments") from e  # fmt: skip
+    if not isinstance(module, torch.nn.Module):
+        raise ExportError(f"{target} made a {type(module).__name__}, not a torch.nn.Module",
+                          "`_target_` names a module class, or a function that returns a module")  # fmt: skip
+    if "checkpoint" in files:
+        c = fields["checkpoint"]
+        load_checkpoint(module, files["checkpoint"], c["key"], c["prefix"], c["strict"])
+    fold_weight_norm(module)
+    module = module.eval().requires_grad_(False)
+    _check_arguments(module, fields)
+    return module
+
+
+def _check_arguments(module: torch.nn.Module, fields: Mapping[str, Any]) -> None:
+    declared = fields.get("inputs") or fields["reads"]
+    parameters = inspect.signature(module.forward).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    names = {p.name for p in parameters}
+    for name in declared:
+        if name not in names:
+            raise ExportError(f"forward() of {fields['model']['target']} has no argument '{name}'",
+                              f"inputs: {{<argument>: <wire>}}; {nearest(name, names)}")  # fmt: skip
+    required = {p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL}
+    for name in sorted(required - set(declared)):
+        raise ExportError(f"forward() of {fields['model']['target']} needs '{name}', which is not in `inputs:`",
+                          f"declared: {', '.join(declared)}")  # fmt: skip
+
+
+def call(
+    module: torch.nn.Module, feeds: Mapping[str, torch.Tensor], outputs: Mapping[str, Any]
+) -> dict[str, torch.Tensor]:
+    """Run forward by argument names; the outputs under their declared names."""
+    name = type(module).__name__
+    try:
+        with torch.inference_mode():
+            got = module(**feeds)
+    except Exception as e:
+        shapes = ", ".join(f"{k} {list(v.shape)}" for k, v in feeds.items())
+        raise ExportError(f"forward() of {name} raised {type(e).__name__}: {_line(e)}", f"given {shapes}") from e
+    if isinstance(got, Mapping):
+        absent = [o for o in outputs if o not in got]
+        if absent:
+            raise ExportError(f"forward() of {name} returned no '{absent[0]}'", nearest(absent[0], map(str, got)))
+        return {o: got[o] for o in outputs}
+    values = got if isinstance(got, tuple | list) else (got,)
+    if len(values) != len(outputs):
+        raise ExportError(f"forward() of {name} returned {len(values)} tensors, {len(outputs)} are declared",
+                          f"declared outputs: {', '.join(outputs)}")  # fmt: skip
+    return dict(zip(outputs, values, strict=True))
+
+
+def _line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else "no message"
+
+
+def _shown(kwargs: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k}={v!r}" for k, v in kwargs.items())

@@ -1,0 +1,28 @@
+"""The sizes at which everything is compared, and the npz files between steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from autovoice.spec import POINTS as PROFILE
+
+POINTS = (*PROFILE, "between")
+
+
+def save_point(folder: Path, point: str, arrays: Mapping[str, np.ndarray]) -> None:
+    with open(folder / f"{point}.npz", "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def load_point(folder: Path, point: str) -> dict[str, np.ndarray]:
+    with np.load(folder / f"{point}.npz", allow_pickle=False) as data:
+        return {name: data[name] for name in data.files}
+
+
+def feeds_at(point: str, reads: Mapping[str, list[str]], needs: Mapping[str, Path]) -> dict[str, np.ndarray]:
+    """A component's inputs by its own names, from what its producers' references sent."""
+    loaded = {role: load_point(needs[role], point) for role in {role for role, _ in reads.values()}}
+    return {local: loaded[role][wire] for local, (role, wire) in reads.items()}

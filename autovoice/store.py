@@ -1,0 +1,234 @@
+"""Content-addressed results of steps.
+
+    store/objects/ab/abcd…/   one step's files and its record.json, complete or absent, never changed
+    store/tmp/                where steps write before the rename
+    store/locks/              one lock file a key
+    store/last/               the record last built, by pipeline and step: what `explain` compares with
+    store/logs/               one log a step
+    store/hashes.json         digests of files by (path, size, mtime, inode)
+
+An artefact counts only when every file its record names has the size and digest it was committed with.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from autovoice import hashing
+from autovoice.errors import StoreError
+
+RECORD = "record.json"
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of an artefact, with what identifies it cheaply (stat) and truly (digest)."""
+
+    sha256: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a finished step was made of, what it said, and its files."""
+
+    key: str
+    inputs: Mapping[str, Any]
+    result: Mapping[str, Any]
+    files: Mapping[str, StoredFile]
+    seconds: float
+
+
+class Store:
+    """A folder of artefacts by key. Several builders may use it at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    def folder(self, key: str) -> Path:
+        return self.root / "objects" / key[:2] / key
+
+    def prepare(self) -> None:
+        """Make the store usable. Raises StoreError where it cannot be written."""
+        try:
+            for name in ("objects", "tmp", "locks", "last", "logs"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            probe = self.root / "tmp" / f".probe-{uuid.uuid4().hex}"
+            probe.touch()
+            probe.unlink()
+        except OSError as e:
+            raise _store_error(self.root, e) from e
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def record(self, key: str) -> Record | None:
+        """The record of a complete, unchanged artefact; None when there is none to trust."""
+        try:
+            data = json.loads((self.folder(key) / RECORD).read_bytes())
+            files = {n: StoredFile(**f) for n, f in data.pop("files").items()}
+            record = Record(files=files, **data)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        whole = record.key == key and all(self._intact(key, n, f) for n, f in files.items())
+        return record if whole else None
+
+    def damaged(self, key: str) -> bool:
+        """True when an artefact is there and is not what was committed."""
+        return self.folder(key).exists() and self.record(key) is None
+
+    def _intact(self, key: str, name: str, file: StoredFile) -> bool:
+        path = self.folder(key) / name
+        try:
+            stat = path.stat()
+            if stat.st_size != file.size:
+                return False
+            return stat.st_mtime_ns == file.mtime_ns or hashing.file_sha256(path) == file.sha256
+        except OSError:
+            return False
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Hold a key; other processes wait. The kernel lets go when a holder dies."""
+        try:
+            fd = os.open(self.root / "locks" / key, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as e:
+            raise _store_error(self.root, e) from e
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def workplace(self, key: str) -> Path:
+        """A fresh folder to write into; leftovers of a dead step of the same key go first (hold the lock)."""
+        self.sweep_tmp(key)
+        folder = self.root / "tmp" / f"{key}-{uuid.uuid4().hex[:8]}"
+        try:
+            folder.mkdir(parents=True)
+        except OSError as e:
+            raise _store_error(self.root, e) from e
+        return folder
+
+    def sweep_tmp(self, key: str) -> None:
+        for left in (self.root / "tmp").glob(f"{key}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def commit(
+        self, key: str, work: Path, inputs: Mapping[str, Any], result: Mapping[str, Any], seconds: float
+    ) -> Record:
+        """Make `work` the artefact of `key`: all of it durable first, then one rename (hold the lock)."""
+        try:
+            files = {}
+            for path in sorted(p for p in work.rglob("*") if p.is_file()):
+                os.chmod(path, 0o444)  # hard links of it stand in output folders: guard against edits in place
+                _fsync(path)
+                stat = path.stat()
+                digest = hashing.file_sha256(path)
+                files[str(path.relative_to(work))] = StoredFile(digest, stat.st_size, stat.st_mtime_ns)
+            record = Record(key, inputs, result, files, round(seconds, 3))
+            (work / RECORD).write_bytes(json.dumps(asdict(record), indent=1).encode())
+            _fsync(work / RECORD)
+            _fsync(work)
+            final = self.folder(key)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            if final.exists():  # damaged: `record` refused it
+                shutil.rmtree(final)
+            os.rename(work, final)
+            _fsync(final.parent)
+        except OSError as e:
+            raise _store_error(self.root, e) from e
+        return record
+
+    # -- memory between runs ----------------------------------------------------------------------
+
+    def last(self, pipeline: str) -> dict[str, Any]:
+        """{step: {key, inputs, seconds}} as last built for a pipeline."""
+        return _read_json(self.root / "last" / f"{pipeline}.json")
+
+    def save_last(self, pipeline: str, records: Mapping[str, Record]) -> None:
+        path = self.root / "last" / f"{pipeline}.json"
+        with self.lock(f"last-{pipeline}"):
+            merged = self.last(pipeline)
+            for step, r in records.items():
+                merged[step] = {"key": r.key, "inputs": r.inputs, "seconds": r.seconds}
+            write_atomically(path, json.dumps(merged).encode())
+
+    def load_hashes(self) -> None:
+        hashing.remember(_read_json(self.root / "hashes.json"))
+
+    def save_hashes(self) -> None:
+        known = hashing.learned()
+        if known is not None and self.root.is_dir():
+            alive = {name: entry for name, entry in known.items() if os.path.exists(name)}
+            with suppress(OSError):  # only a cache: a read-only store costs time, nothing else
+                write_atomically(self.root / "hashes.json", json.dumps(alive).encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside `path` and rename, so that no one ever reads half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link, or a copy where the file system cannot link; replaces what stands there."""
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        os.link(source, part)
+    except OSError:
+        shutil.copyfile(source, part)
+    try:
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)  # renaming one hard link over another of the same file leaves both
+
+
+def _fsync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError):  # never written, or by something else: memory, not truth
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _store_error(root: Path, error: OSError) -> StoreError:
+    reasons = {
+        errno.ENOSPC: "the disk is full",
+        errno.EDQUOT: "the disk quota is used up",
+        errno.EROFS: "the file system is read-only",
+        errno.EACCES: "no permission to write",
+        errno.ENOTDIR: "a file stands where a folder should be",
+        errno.EEXIST: "a file stands where a folder should be",
+    }
+    why = reasons.get(error.errno or 0, error.strerror or str(error))
+    fix = "free some space (autovoice task=gc) or build elsewhere: paths.outputs=/another/folder"
+    return StoreError(f"store {root}: {why}", fix)

@@ -1,0 +1,89 @@
+"""An executor whose every worker is a process of its own: one that dies takes one task with it, no more."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, ParamSpec, TypeVar
+
+from autovoice.errors import StepError
+from autovoice.job import WORKER
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_PR_SET_PDEATHSIG = 1
+
+
+class WorkerExecutor(Executor):
+    """Threads that each lend their task to a one-process pool, replaced when its process dies.
+
+    A plain ProcessPoolExecutor fails all pending tasks when one worker is killed.
+    """
+
+    def __init__(self, workers: int, preload: Sequence[str] = ()) -> None:
+        # the fork server imports the heavy modules once; workers fork from it in milliseconds
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["autovoice.workers", *preload])
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="autovoice-step")
+        self._local = threading.local()
+        self._pools: set[ProcessPoolExecutor] = set()
+        self._lock = threading.Lock()
+        self._paths = list(sys.path)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        return self._threads.submit(self._lend, fn, args, kwargs)
+
+    def _lend(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+        pool = self._pool()
+        try:
+            return pool.submit(fn, *args, **kwargs).result()
+        except BrokenProcessPool as e:
+            self._drop(pool)
+            fix = "out of memory? try workers=1, or smaller dims.*.max; the step's log may say more"
+            raise StepError("its worker process was killed or crashed", fix) from e
+
+    def _pool(self) -> ProcessPoolExecutor:
+        pool: ProcessPoolExecutor | None = getattr(self._local, "pool", None)
+        if pool is None:
+            init = (self._paths,)
+            pool = ProcessPoolExecutor(1, self._context, initializer=_start_worker, initargs=init)
+            self._local.pool = pool
+            with self._lock:
+                self._pools.add(pool)
+        return pool
+
+    def _drop(self, pool: ProcessPoolExecutor) -> None:
+        self._local.pool = None
+        with self._lock:
+            self._pools.discard(pool)
+        pool.shutdown(wait=False)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
+        for pool in self._pools:
+            pool.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+    def kill(self) -> None:
+        """Stop everything now: pending tasks are cancelled, running ones die with their process."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            pools = list(self._pools)
+        for pool in pools:
+            for process in list((pool._processes or {}).values()):
+                process.kill()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_worker(paths: list[str]) -> None:
+    os.environ[WORKER] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    sys.path[:] = [*paths, *(p for p in sys.path if p not in paths)]
+    if sys.platform == "linux":  # die with the fork server, which dies with the driver
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
