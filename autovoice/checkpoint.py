@@ -113,7 +113,10 @@ def _conversion(path: Path, key: str | None) -> str:
 
 
 def _unreadable(path: Path, kind: str, error: Exception) -> CheckpointError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = str(error).strip() or type(error).__name__
+    # PyTorch wraps the unpickler's reason in advice to load unsafely, which is not passed on.
+    wrapped = re.search(r"WeightsUnpickler error:\s+(.+)", text)
+    reason = wrapped[1] if wrapped else text.splitlines()[0]
     return CheckpointError(
         f"'{path}' is not a readable {kind} file ({path.stat().st_size} bytes): {reason}",
         "fetch it again if it was cut short; otherwise save a plain state_dict, best as .safetensors",
@@ -131,7 +134,7 @@ def _select(data: Any, key: str | None, path: Path) -> State:
     if not state:
         where = f"key '{key}' of '{path}'" if key else f"'{path}'"
         raise CheckpointError(
-            f"{where} holds no tensors by name but a {type(data).__name__}", _available("", nested)
+            f"{where} holds no tensors by name but a {type(data).__name__}", _available(key or "", nested)
         )
     return state
 
@@ -142,5 +145,6 @@ def _items(data: Any) -> Iterable[tuple[Any, Any]]:
 
 def _available(key: str, nested: list[str]) -> str:
     if not nested:
-        return "the file nests no state dict: leave key out"
+        advice = "leave key out" if key else "save the module's state_dict()"
+        return f"the file nests no state dict: {advice}"
     return f"set key to the state dict to load; {nearest(key, nested)}"

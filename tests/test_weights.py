@@ -206,7 +206,9 @@ def test_truncated_file(saved, name, keep):
 def test_file_of_another_kind(tmp_path, data):
     path = tmp_path / "net.pth"
     path.write_bytes(data)
-    assert "is not a readable PyTorch file" in refusal(Net(), path).fact
+    error = refusal(Net(), path)
+    assert "is not a readable PyTorch file" in error.fact
+    assert "weights_only" not in str(error)  # PyTorch's own text advises to load unsafely
 
 
 class Command:
@@ -283,7 +285,9 @@ def test_nested_file_without_key(saved):
 
 @pytest.mark.parametrize("data", [torch.ones(3), [torch.ones(3)], 7])
 def test_file_without_a_state_dict(saved, data):
-    assert f"holds no tensors by name but a {type(data).__name__}" in refusal(Net(), saved(data)).fact
+    error = refusal(Net(), saved(data))
+    assert f"holds no tensors by name but a {type(data).__name__}" in error.fact
+    assert error.fix == "the file nests no state dict: save the module's state_dict()"
 
 
 def test_key_of_something_else(saved):

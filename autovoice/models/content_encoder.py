@@ -70,7 +70,7 @@ class HubertContentEncoder(nn.Module):
                 f"HubertContentEncoder needs the package transformers, which cannot be imported: {error}",
                 "pip install 'autovoice[hubert]', or choose a content encoder that does without it",
             ) from error
-        # Fused attention operators exist from opset 23 on only, and not every backend parses them.
+        # Fused attention turns into the operator `Attention` from opset 23 on, which few backends parse.
         settings = HubertConfig(**{"attn_implementation": "eager", **config})
         self.hubert = HubertModel(settings)
         self.proj = nn.Linear(settings.hidden_size, features)

@@ -1,0 +1,118 @@
+"""ONNX Runtime: the engine is the lowered ONNX file itself, checked by loading it. Needs onnxruntime and numpy."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import onnxruntime as ort
+
+from autovoice.errors import BuildError, choices, nearest
+
+_LEVELS = {
+    "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+_OPTIONS = ("providers", "graph_optimization_level", "intra_op_num_threads")
+_CPU = "CPUExecutionProvider"
+_WARNING_OFF = 3  # errors only: ORT warns of initializers it removes, on every load
+
+
+class OnnxRuntime:
+    """Options: `providers` (exactly these), `graph_optimization_level`, `intra_op_num_threads` (0: all cores)."""
+
+    suffix = ".onnx"
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        for key in options:
+            if key not in _OPTIONS:
+                raise BuildError(f"backend.options: unknown key '{key}'", nearest(key, _OPTIONS))
+        self.providers = list(options.get("providers") or [_CPU])
+        level = options.get("graph_optimization_level", "all")
+        if level not in _LEVELS:
+            raise BuildError(f"backend.options.graph_optimization_level: '{level}'", nearest(str(level), _LEVELS))
+        self.level = _LEVELS[level]
+        self.threads = int(options.get("intra_op_num_threads", 0))
+
+    def engine_from_onnx(self, model: Path, engine: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
+        from autovoice.measure.precision import count_nodes, count_weights
+        from autovoice.store import link_or_copy
+
+        link_or_copy(model, engine)
+        with tempfile.TemporaryDirectory() as folder:
+            optimized = Path(folder) / "optimized.onnx"
+            self._session(engine, optimized)
+            # what runs may differ from what stands in the file: a CPU has no float16 convolution, and
+            # ONNX Runtime computes in float32 between casts
+            executed = count_weights(optimized)
+        return {"file": count_nodes(engine), "executed": executed, "providers": self.providers}
+
+    def session_from_engine(self, engine: Path, outputs: tuple[str, ...]) -> OrtSession:
+        return OrtSession(self._session(engine), outputs)
+
+    def _session(self, path: Path, optimized: Path | None = None) -> ort.InferenceSession:
+        missing = [p for p in self.providers if p not in ort.get_available_providers()]
+        if missing:
+            raise BuildError(
+                f"onnxruntime has no {missing[0]} here",
+                f"available: {choices(ort.get_available_providers())}; backend.options.providers=[{_CPU}]",
+            )
+        options = ort.SessionOptions()
+        options.graph_optimization_level = self.level
+        options.intra_op_num_threads = self.threads
+        options.log_severity_level = _WARNING_OFF
+        if _CPU not in self.providers:  # without this, nodes move to the CPU in silence
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        if optimized is not None:
+            options.optimized_model_filepath = str(optimized)
+        try:
+            session = ort.InferenceSession(str(path), options, providers=self.providers)
+        except Exception as e:  # onnxruntime raises a class of its own per status code, all plain Exceptions
+            raise BuildError(f"onnxruntime cannot load {path.name}: {_line(e)}", f"file: {path}") from e
+        got = [p for p in session.get_providers() if p in self.providers]
+        if got != self.providers:
+            raise BuildError(f"onnxruntime gave {session.get_providers()}, asked for {self.providers}",
+                             "install the provider's libraries, or choose another provider")  # fmt: skip
+        return session
+
+
+class OrtSession:
+    """One loaded model; `run` may be called from several threads."""
+
+    def __init__(self, session: ort.InferenceSession, outputs: tuple[str, ...]) -> None:
+        self._run = session.run
+        self._session: ort.InferenceSession | None = session
+        self._outputs = list(outputs)
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(self._outputs, self._run(self._outputs, feeds), strict=True))
+
+    def close(self) -> None:
+        self._session = None
+        self._run = _closed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _closed(*_: Any) -> Any:
+    raise BuildError("this session is closed", "load it again")
+
+
+def _line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+BACKEND = OnnxRuntime

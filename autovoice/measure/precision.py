@@ -1,0 +1,69 @@
+"""Precision truth: in what types the nodes of a built ONNX file really compute."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from autovoice.errors import PrecisionError
+from autovoice.onnx_io import dtype_name
+
+#: operators with the arithmetic that precision is asked for
+HEAVY = ("Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "RNN", "FusedConv", "FusedMatMul", "FusedGemm")
+_FLOATS = ("float32", "float16", "bfloat16", "float64")
+#: these only move or make values
+_NEUTRAL = ("Cast", "Constant", "Identity", "Shape")
+
+
+def count_nodes(path: Path) -> dict[str, int]:
+    """{float type: nodes that compute in it}, by the type of each node's first floating point output."""
+    return dict(Counter(dtype for _, dtype in _typed(path)))
+
+
+def count_weights(path: Path) -> dict[str, int]:
+    """{type: heavy nodes whose weights are of it}; needs no type inference, so any operator domain will do."""
+    graph = onnx.load(path, load_external_data=False).graph
+    types = {t.name: dtype_name(t.data_type) for t in graph.initializer}
+    heavy = (n for n in graph.node if n.op_type in HEAVY)
+    found = (next((types[i] for i in n.input if i in types), None) for n in heavy)
+    return dict(Counter(t for t in found if t is not None))
+
+
+def check_delivered(path: Path, asked: str, keep: Mapping[str, Any]) -> None:
+    """Raise PrecisionError unless every heavy node that is not kept computes in `asked`."""
+    typed = list(_typed(path))
+    heavy = [(n, t) for n, t in typed if n.op_type in HEAVY and not _kept(n, keep)]
+    wrong = [(n, t) for n, t in heavy if t != asked]
+    if wrong:
+        node, got = wrong[0]
+        raise PrecisionError(
+            f"asked {asked}, but {len(wrong)} of {len(heavy)} heavy nodes are not: {node.name} ({node.op_type}) is {got}",
+            "name them in keep.nodes if that is meant",
+        )
+    if typed and not heavy and not any(t == asked or _kept(n, keep) for n, t in typed):
+        raise PrecisionError(f"asked {asked}, but no node of the graph computes in it", "it is in float32 throughout")
+
+
+def _kept(node: onnx.NodeProto, keep: Mapping[str, Any]) -> bool:
+    return node.op_type in keep["op_types"] or any(fnmatchcase(node.name, p) for p in keep["nodes"])
+
+
+def _typed(path: Path) -> list[tuple[onnx.NodeProto, str]]:
+    """Every node that computes in floating point, with the type it does so in."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+    types = {t.name: dtype_name(t.data_type) for t in graph.initializer}
+    for value in (*graph.value_info, *graph.input, *graph.output):
+        types[value.name] = dtype_name(value.type.tensor_type.elem_type)
+    found = []
+    for node in graph.node:
+        if node.op_type in _NEUTRAL:
+            continue
+        dtype = next((types[o] for o in node.output if types.get(o) in _FLOATS), None)
+        if dtype is not None:
+            found.append((node, dtype))
+    return found

@@ -1,0 +1,34 @@
+"""All built engines in a row against all float32 modules in a row."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from autovoice.backends.base import backend_from_target
+from autovoice.job import Context
+from autovoice.steps.points import POINTS, load_point
+from autovoice.steps.verify import judge, parities
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Parity of the pipeline's outputs at each point. Raises GateError."""
+    fields = context.fields
+    with ExitStack() as stack:
+        sessions = []
+        for name, c in fields["components"].items():
+            backend = backend_from_target(c["backend"]["target"], c["backend"]["options"])
+            engine = context.needs[f"build:{name}"] / f"engine{backend.suffix}"
+            sessions.append((c, stack.enter_context(backend.session_from_engine(engine, tuple(c["outputs"])))))
+        report = {}
+        for point in POINTS:
+            wires = load_point(context.needs["inputs"], point)
+            for c, session in sessions:
+                got = session.run({local: wires[wire] for local, wire in c["inputs"].items()})
+                wires |= {c["outputs"][local]["wire"]: value for local, value in got.items()}
+            reference = {}
+            for wire, name in fields["outputs"].items():
+                reference[wire] = load_point(context.needs[f"reference:{name}"], point)[wire]
+            report[point] = parities({w: wires[w] for w in reference}, reference, point)
+    judge(report, fields["gates"])
+    return {"parity": report, "gates": fields["gates"]}
