@@ -15,6 +15,7 @@ from typing import Any
 
 from autovoice.errors import ArtefactError, AutovoiceError, StepError
 from autovoice.hashing import uncached_sha256
+from autovoice.steps.context import Context
 from autovoice.store import Record, Store
 
 #: set in worker processes that run nothing but steps, whose file descriptors may therefore be redirected
@@ -32,16 +33,6 @@ class Job:
     inputs: Mapping[str, Any]
     files: Mapping[str, Path]
     log: Path
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a step's `run` sees: its fields, the folders of what it needs, its files, and where to write."""
-
-    fields: Mapping[str, Any]
-    needs: Mapping[str, Path]
-    files: Mapping[str, Path]
-    out: Path
 
 
 def run_job(job: Job) -> Record:

@@ -138,10 +138,9 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     for name in sorted(old["files"].keys() | new["files"].keys()):
         if old["files"].get(name) != new["files"].get(name):
             found.append(f"content of {name} changed")
-    for module in sorted(old["code"].keys() | new["code"].keys()):
-        a, b = old["code"].get(module), new["code"].get(module)
-        if a != b:
-            found.append(f"code {module} {'edited' if a and b else 'no longer used' if a else 'newly used'}")
+    edited = [m for m in sorted(old["code"].keys() | new["code"].keys()) if old["code"].get(m) != new["code"].get(m)]
+    if edited:
+        found.append(f"code edited: {', '.join(edited)}")
     return found
 
 

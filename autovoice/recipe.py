@@ -63,7 +63,7 @@ def _component(graph: Graph, c: Component) -> list[Step]:
     fields = {
         "precision": {"name": c.precision.name, "type": c.precision.type},
         "lowering": _target(c.precision.lowering),
-        "keep": asdict(c.precision.keep | c.keep),
+        "keep": {k: list(v) for k, v in asdict(c.precision.keep | c.keep).items()},
     }
     lower = _step(c, "lower", fields, {"export": made}, targets=(c.precision.lowering.path,))
     backend = {"name": c.backend.name, "target": c.backend.target, "options": dict(c.backend.options)}

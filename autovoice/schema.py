@@ -99,7 +99,8 @@ class SpecReader:
             trace = r.take("trace", int, 24 + 2 * i)
             buckets = tuple(b for b in r.take("buckets", list, []) if type(b) is int)
             formula = exprs[name]["formula"]
-            dims[name] = Dim(name, low, opt, high, formula, r.take("multiple", int, 1), trace, buckets)
+            profile, multiple = r.take("profile", str, None), r.take("multiple", int, 1)
+            dims[name] = Dim(name, low, opt, high, formula, profile, multiple, trace, buckets)
             r.done()
         return dims
 

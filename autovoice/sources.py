@@ -55,7 +55,7 @@ def _imports(module: str, path: Path) -> Iterator[str]:
     """The modules of the same top-level package that `path` may import, wherever in the file it does."""
     top = module.partition(".")[0]
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(_tree(path)):
+    for node in _running(_tree(path)):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names if a.name.partition(".")[0] == top)
         elif isinstance(node, ast.ImportFrom):
@@ -66,6 +66,17 @@ def _imports(module: str, path: Path) -> Iterator[str]:
             if base.partition(".")[0] == top:
                 yield base
                 yield from (f"{base}.{a.name}" for a in node.names)
+
+
+def _running(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node below `node` that can run: not what stands under `if TYPE_CHECKING:`."""
+    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        for child in node.orelse:
+            yield from _running(child)
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _running(child)
 
 
 def _tree(path: Path) -> ast.Module:

@@ -14,19 +14,26 @@ from typing import Any
 Axis = str | int
 POINTS = ("min", "opt", "max")
 
+#: the SNR reported for two equal tensors, which have no error: JSON has no infinity
+SNR_EQUAL = 200.0
+
 #: dtype names of the configuration; numpy's own, without 64-bit floats which no engine here wants
 DTYPES = ("float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 
 
 @dataclass(frozen=True)
 class Dim:
-    """A named dimension: free (min, opt, max are its profile) or derived (`formula` over other dims)."""
+    """A named dimension: free (min, opt, max are its profile) or derived (`formula` over other dims).
+
+    `profile` is the expression that min, opt and max of a free dim were computed from, if they were.
+    """
 
     name: str
     min: int
     opt: int
     max: int
     formula: str | None = None
+    profile: str | None = None
     multiple: int = 1
     trace: int = 0
     buckets: tuple[int, ...] = ()

@@ -26,6 +26,7 @@ from typing import Any
 
 from autovoice import hashing
 from autovoice.errors import StoreError
+from autovoice.files import write_atomically
 
 RECORD = "record.json"
 
@@ -112,6 +113,16 @@ class Store:
         finally:
             os.close(fd)
 
+    @contextmanager
+    def in_use(self, alone: bool = False) -> Iterator[None]:
+        """Hold the store: builders share it, whoever removes artefacts wants it `alone` and waits."""
+        fd = os.open(self.root / "locks" / "in_use", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(fd)
+
     def workplace(self, key: str) -> Path:
         """A fresh folder to write into; leftovers of a dead step of the same key go first (hold the lock)."""
         self.sweep_tmp(key)
@@ -155,15 +166,17 @@ class Store:
     # -- memory between runs ----------------------------------------------------------------------
 
     def last(self, pipeline: str) -> dict[str, Any]:
-        """{step: {key, inputs, seconds}} as last built for a pipeline."""
+        """{step: {key, inputs, seconds}} as last built, or reused, for a pipeline."""
         return _read_json(self.root / "last" / f"{pipeline}.json")
 
     def save_last(self, pipeline: str, records: Mapping[str, Record]) -> None:
         path = self.root / "last" / f"{pipeline}.json"
         with self.lock(f"last-{pipeline}"):
             merged = self.last(pipeline)
-            for step, r in records.items():
-                merged[step] = {"key": r.key, "inputs": r.inputs, "seconds": r.seconds}
+            new = {s: r for s, r in records.items() if merged.get(s, {}).get("key") != r.key}
+            if not new:
+                return
+            merged |= {s: {"key": r.key, "inputs": r.inputs, "seconds": r.seconds} for s, r in new.items()}
             write_atomically(path, json.dumps(merged).encode())
 
     def load_hashes(self) -> None:
@@ -175,33 +188,6 @@ class Store:
             alive = {name: entry for name, entry in known.items() if os.path.exists(name)}
             with suppress(OSError):  # only a cache: a read-only store costs time, nothing else
                 write_atomically(self.root / "hashes.json", json.dumps(alive).encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside `path` and rename, so that no one ever reads half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with open(part, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link, or a copy where the file system cannot link; replaces what stands there."""
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        os.link(source, part)
-    except OSError:
-        shutil.copyfile(source, part)
-    try:
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)  # renaming one hard link over another of the same file leaves both
 
 
 def _fsync(path: Path) -> None:

@@ -42,7 +42,7 @@ class OnnxRuntime:
 
     def engine_from_onnx(self, model: Path, engine: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
         from autovoice.measure.precision import count_nodes, count_weights
-        from autovoice.store import link_or_copy
+        from autovoice.files import link_or_copy
 
         link_or_copy(model, engine)
         with tempfile.TemporaryDirectory() as folder:

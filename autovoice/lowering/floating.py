@@ -11,7 +11,7 @@ import onnx
 from autovoice.errors import LoweringError
 from autovoice.lowering.exclude import kept_nodes
 from autovoice.onnx_io import save
-from autovoice.store import link_or_copy
+from autovoice.files import link_or_copy
 
 
 def keep_float32(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autovoice.spec import SNR_EQUAL
+
 #: metrics where more is worse; of all others, less is worse
 ERRORS = ("max_abs", "relative_l2")
-#: two equal tensors have no error: their SNR is reported as this, since JSON has no infinity
-SNR_EQUAL = 200.0
 
 
 @dataclass(frozen=True)

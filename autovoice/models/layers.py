@@ -8,6 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# Location and spread of ln(max(mel, 1e-5)) over recorded singing, where untrained weights aim.
+LOG_MEL_MEAN = -5.0
+LOG_MEL_STD = 2.0
+
 LEAKY_SLOPE = 0.1
 # Keeps variance through a leaky ReLU of a zero-mean normal: E[a²] = (1 + slope²) / 2.
 LEAKY_GAIN = sqrt(2 / (1 + LEAKY_SLOPE**2))

@@ -6,11 +6,7 @@ from math import sqrt
 
 from torch import Tensor, nn
 
-from autovoice.models.layers import ResidualConv, scaled_normal_
-
-# Location and spread of ln(max(mel, 1e-5)) over recorded singing, where untrained weights aim.
-LOG_MEL_MEAN = -5.0
-LOG_MEL_STD = 2.0
+from autovoice.models.layers import LOG_MEL_MEAN, LOG_MEL_STD, ResidualConv, scaled_normal_
 
 
 class MelProjection(nn.Module):

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autovoice.models.layers import LEAKY_GAIN, LEAKY_SLOPE, scaled_normal_
-from autovoice.models.mel_projection import LOG_MEL_MEAN, LOG_MEL_STD
+from autovoice.models.layers import LOG_MEL_MEAN, LOG_MEL_STD, LEAKY_GAIN, LEAKY_SLOPE, scaled_normal_
 
 BRANCH_GAIN = 0.6  # of a residual branch at the start: variance grows by 1.36 a pair, not by 2
 AUDIO_RMS = 0.15

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from autovoice.backends.base import backend_from_target
-from autovoice.job import Context
+from autovoice.steps.context import Context
 from autovoice.measure.precision import check_delivered
 
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from autovoice.backends.base import backend_from_target
-from autovoice.job import Context
+from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, load_point
 from autovoice.steps.verify import judge, parities
 

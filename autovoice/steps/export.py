@@ -12,7 +12,7 @@ import torch
 
 from autovoice.errors import ExportError
 from autovoice.expr import evaluate, symbols
-from autovoice.job import Context
+from autovoice.steps.context import Context
 from autovoice.onnx_io import name_axes, save, simplified
 from autovoice.steps.module import TORCH_DTYPES, call, load_module
 

@@ -7,7 +7,7 @@ from typing import Any
 import onnx
 
 from autovoice.errors import ExportError
-from autovoice.job import Context
+from autovoice.steps.context import Context
 from autovoice.onnx_io import name_axes, read, save, simplified
 
 

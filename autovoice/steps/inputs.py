@@ -9,7 +9,7 @@ import numpy as np
 
 from autovoice.errors import StepError
 from autovoice.expr import evaluate, symbols
-from autovoice.job import Context
+from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, save_point
 
 

@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 from autovoice.errors import LoweringError
-from autovoice.job import Context
+from autovoice.steps.context import Context
 
 
 def run(context: Context) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from autovoice.errors import StepError
-from autovoice.job import Context
+from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, feeds_at, save_point
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import onnxruntime
 
-from autovoice.job import Context
+from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, feeds_at, save_point
 from autovoice.steps.reference import checked
 

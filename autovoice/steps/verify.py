@@ -10,7 +10,7 @@ import numpy as np
 
 from autovoice.backends.base import backend_from_target
 from autovoice.errors import GateError
-from autovoice.job import Context
+from autovoice.steps.context import Context
 from autovoice.measure.parity import ERRORS, compare, misses
 from autovoice.steps.points import POINTS, feeds_at, load_point
 

@@ -92,10 +92,14 @@ def _shortest(contract: Contract, dims: Mapping[str, Bounds]) -> float:
 
 
 def _override(header: Header, contract: Contract, dims: Mapping[str, Bounds]) -> str:
-    """The overrides that let this recording in, for its length rounded up to a whole second."""
+    """The overrides that let this recording in, for its length rounded up to a whole second.
+
+    A dim whose profile follows the others needs none of its own.
+    """
     seconds = ceil(Fraction(header.samples, header.sample_rate))
     needed = {
         "frames": frame_count(seconds, 1, contract.sample_rate, contract.hop),
         "samples": seconds * contract.content_sample_rate,
     }
-    return " ".join(f"dims.{n}.max={size}" for n, size in needed.items() if n in dims and size > dims[n].max)
+    own = [n for n in needed if n in dims and not getattr(dims[n], "profile", None)]
+    return " ".join(f"dims.{n}.max={needed[n]}" for n in own if needed[n] > dims[n].max)

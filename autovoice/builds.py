@@ -1,0 +1,91 @@
+"""Build what an invocation describes: plan, run what must run, publish the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+from autovoice.driver import Listener, Outcome, run_plan
+from autovoice.errors import AutovoiceError
+from autovoice.invocation import Invocation
+from autovoice.plan import Plan, Planned
+from autovoice.progress import listener
+from autovoice.store import Record
+from autovoice.workers import WorkerExecutor
+
+#: distributions whose import name differs
+_MODULES = {"onnxruntime-gpu": "onnxruntime"}
+
+
+class BuildFailed(AutovoiceError):
+    """Some steps failed; each error has been turned into two lines already."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished build: its records, which of them ran now, and the folder."""
+
+    plan: Plan
+    records: Mapping[str, Record]
+    ran: Mapping[str, Record]
+    folder: Path
+    written: Sequence[str]
+
+
+def build(invocation: Invocation, executor: Executor | None = None) -> Built:
+    """Run and publish. Raises BuildFailed with every failed step; then nothing is published."""
+    from autovoice.publish import publish
+
+    plan, store = invocation.plan, invocation.store
+    store.prepare()
+    with store.in_use():
+        outcome = _run(invocation, executor) if plan.to_run else Outcome(_reused(plan))
+        store.save_last(plan.graph.spec.pipeline.name, outcome.records)
+        if outcome.errors:
+            raise _failure(plan, outcome)
+        written = publish(plan, outcome.records, store, invocation.folder, invocation.overrides)
+    return Built(plan, outcome.records, outcome.ran, invocation.folder, written)
+
+
+def _reused(plan: Plan) -> dict[str, Record]:
+    return {p.step.id: p.record for p in plan.steps if p.record is not None}
+
+
+def _run(invocation: Invocation, executor: Executor | None) -> Outcome:
+    plan, settings = invocation.plan, invocation.settings
+    own = None
+    if executor is None:
+        executor = own = WorkerExecutor(min(settings.workers, len(plan.to_run)), _preload(plan.to_run))
+    shown: Listener = listener(len(plan.to_run))
+    try:
+        outcome = run_plan(plan, invocation.store, executor, shown, settings.keep_going)
+    except BaseException:
+        if own is not None:
+            own.kill()
+        for planned in plan.to_run:
+            invocation.store.sweep_tmp(planned.key)
+        raise
+    finally:
+        shown.close()
+    if own is not None:
+        own.shutdown()
+    return outcome
+
+
+def _preload(planned: Sequence[Planned]) -> list[str]:
+    """What the steps to run will import, so that workers start with it: by the tools their keys name."""
+    tools = {tool for p in planned for tool in p.step.tools}
+    return sorted(_MODULES.get(tool, tool.replace("-", "_")) for tool in tools)
+
+
+def _failure(plan: Plan, outcome: Outcome) -> BuildFailed:
+    lines = []
+    for step, error in outcome.errors.items():
+        fact = error.fact if error.fact.startswith(step) else f"{step}: {error.fact}"
+        lines.append(f"{fact}\n  {error.fix}" if error.fix else fact)
+    kept = len(outcome.ran)
+    skipped = f", {len(outcome.skipped)} not run" if outcome.skipped else ""
+    lines.append(f"{len(outcome.errors)} of {len(plan.to_run)} steps failed{skipped}; {kept} finished and are kept")
+    return BuildFailed("\n".join(lines))

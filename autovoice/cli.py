@@ -1,0 +1,116 @@
+"""The command line: compose, run one task, and say what went wrong in two lines."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from autovoice import compose
+from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
+from autovoice.invocation import Invocation
+
+#: Hydra's own flags: whatever they ask for is Hydra's to answer
+_HYDRA_FLAGS = ("help", "hydra_help", "cfg", "resolve", "package", "multirun", "shell_completion",
+                "config_path", "config_name", "info", "experimental_rerun")  # fmt: skip
+_FAILED = "failed"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The console script. Exits 0, 1 after an error the user can mend, 130 when interrupted."""
+    arguments = _with_targets(list(sys.argv[1:] if argv is None else argv))
+    args = get_args_parser().parse_args(arguments)
+    config_dir = Path(args.config_dir) if args.config_dir else None
+    try:
+        for name in compose.shadowed(config_dir):
+            print(f"warning: {config_dir}/{name} is hidden by the shipped file of that name; rename it", file=sys.stderr)
+        if any(getattr(args, flag) for flag in _HYDRA_FLAGS):
+            _hydra(arguments)
+            return
+        composed = compose.compose(config_dir, args.overrides)
+        code = run(Invocation(composed.data, composed.overrides, composed.lookup))
+    except AutovoiceError as e:
+        code = report(e)
+    except KeyboardInterrupt:
+        print("\ninterrupted; finished steps are kept, nothing is half-written", file=sys.stderr)
+        code = 130
+    sys.exit(code)
+
+
+def run(invocation: Invocation) -> int:
+    """Run the task of a composed configuration; its exit code."""
+    name = str(invocation.data.get("task"))
+    tasks = task_names()
+    if name not in tasks:
+        raise ConfigError([Fault("task", f"there is no task '{name}'", nearest(name, tasks))])
+    try:
+        return int(importlib.import_module(f"autovoice.tasks.{name}").run(invocation))
+    finally:
+        if "store" in vars(invocation):
+            invocation.store.save_hashes()
+
+
+def task_names() -> list[str]:
+    """Every task is a module of `autovoice.tasks`."""
+    package = importlib.import_module("autovoice.tasks")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__))
+
+
+def report(error: AutovoiceError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+
+
+def _with_targets(arguments: list[str]) -> list[str]:
+    """`task=explain component.vocoder` means `task=explain targets=[vocoder]`."""
+    named = [a for a in arguments if re.fullmatch(r"component\.\w+", a)]
+    if not named:
+        return arguments
+    rest = [a for a in arguments if a not in named]
+    return [*rest, f"targets=[{','.join(a.removeprefix('component.') for a in named)}]"]
+
+
+# -- sweeps and Hydra's own flags ------------------------------------------------------------------
+
+
+def _hydra(arguments: list[str]) -> None:
+    sys.argv = [sys.argv[0] if sys.argv else "autovoice", *arguments]
+    hydra.main(version_base="1.3", config_path=str(compose.conf_dir()), config_name="config")(_job)()
+
+
+def _job(config: DictConfig) -> int:
+    """One job of a sweep, in this process or in a launcher's. An error ends the job, not the sweep."""
+    overrides = [o for o in HydraConfig.get().overrides.task]
+    print(f"\n── {' '.join(overrides)}", flush=True)
+    try:
+        composed = compose.plain(config, overrides)
+        code = run(Invocation(composed.data, composed.overrides, composed.lookup))
+    except AutovoiceError as e:
+        code = report(e)
+    if code:
+        Path(HydraConfig.get().runtime.output_dir, _FAILED).write_text(" ".join(overrides) + "\n")
+    return code
+
+
+class SweepCallback(Callback):
+    """Ends a sweep with exit code 1 when one of its jobs failed, whichever process ran it."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        failed = sorted(Path(config.hydra.sweep.dir).glob(f"*/{_FAILED}"))
+        if failed:
+            for path in failed:
+                print(f"failed: {path.read_text().strip()}", file=sys.stderr)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            sys.exit(1)
+

@@ -1,0 +1,92 @@
+"""One command: its settings, and, only when a task asks, the checked graph, its plan and its place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from autovoice.graph import Graph, build_graph
+from autovoice.plan import Plan, make_plan
+from autovoice.schema import Lookup, SpecReader
+from autovoice.settings import Settings, read_settings
+from autovoice.sources import add_cwd_to_path
+from autovoice.store import Store
+
+#: overrides that say where, how or with what to run; two builds that differ in these alone are one build
+_NOT_IDENTITY = frozenset(
+    "task workers keep_going dry_run input output speaker feeds folder sampling_temperature seed transpose "
+    "output_sample_rate f0_min f0_max precision backend pipeline".split()
+)
+
+
+class Invocation:
+    """What a task works with. Everything is computed at its first use."""
+
+    def __init__(self, data: Mapping[str, Any], overrides: tuple[str, ...], lookup: Lookup) -> None:
+        self.data = data
+        self.overrides = overrides
+        self._lookup = lookup
+
+    @cached_property
+    def settings(self) -> Settings:
+        return read_settings(self.data, cores=len(os.sched_getaffinity(0)))
+
+    @cached_property
+    def graph(self) -> Graph:
+        reader = SpecReader(self.data, self._lookup)
+        return build_graph(reader.build(), reader.faults)
+
+    @cached_property
+    def store(self) -> Store:
+        store = Store(self.settings.outputs / "store")
+        store.load_hashes()
+        return store
+
+    @cached_property
+    def plan(self) -> Plan:
+        add_cwd_to_path()
+        return make_plan(self.graph, self.store)
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the build's results stand: two different builds never share a folder."""
+        choices = {(c.backend.name, c.precision.name) for c in self.graph.components}
+        identity = sorted(o for o in self.overrides if not _is_choice(o))
+        if len(choices) > 1:
+            per_component = [[c.name, c.backend.name, c.precision.name] for c in self.graph.components]
+            name = f"mixed-{_short([per_component, identity])}"
+        else:
+            ((backend, precision),) = choices
+            name = f"{backend}-{precision}" + (f"-{_short(identity)}" if identity else "")
+        return self.settings.outputs / self.graph.spec.pipeline.name / name
+
+    @property
+    def title(self) -> str:
+        """`voice_conversion on onnxruntime, fp16 (vocoder fp32)`."""
+        components = self.graph.components
+        common = [_commonest([getattr(c, k).name for c in components]) for k in ("backend", "precision")]
+        odd = []
+        for c in components:
+            differs = [getattr(c, k).name for k, name in zip(("precision", "backend"), common[::-1], strict=True)
+                       if getattr(c, k).name != name]  # fmt: skip
+            if differs:
+                odd.append(f"{c.name} {' '.join(differs)}")
+        return f"{self.graph.spec.pipeline.name} on {common[0]}, {common[1]}" + (f" ({', '.join(odd)})" if odd else "")
+
+
+def _is_choice(override: str) -> bool:
+    key = override.partition("=")[0].lstrip("+~")
+    return key in _NOT_IDENTITY or key.startswith(("paths.", "hydra"))
+
+
+def _short(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data).encode()).hexdigest()[:6]
+
+
+def _commonest(names: list[str]) -> str:
+    return max(dict.fromkeys(names), key=names.count)

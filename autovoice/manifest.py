@@ -1,0 +1,44 @@
+"""The manifest of a built folder: all that a runtime needs to know, and all that a reader may want to.
+
+A folder holds `manifest.json` and one engine file a component; it can be copied anywhere as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autovoice.errors import ArtefactError
+
+SCHEMA = 1
+NAME = "manifest.json"
+_PLAIN_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_REQUIRED = ("pipeline", "dims", "tensors", "inputs", "outputs", "components", "contract")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a built folder. Raises ArtefactError when there is none that this version can read."""
+    path = folder / NAME
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError as e:
+        raise ArtefactError(f"{folder}: no {NAME} here", "give a folder that `autovoice` has built") from e
+    except (OSError, ValueError) as e:
+        raise ArtefactError(f"{path}: cannot be read: {e}", "build it again") from e
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        got = data.get("schema") if isinstance(data, dict) else None
+        raise ArtefactError(f"{path}: schema {got}, this version reads {SCHEMA}", "build it again with this version")
+    missing = [k for k in _REQUIRED if k not in data]
+    if missing:
+        raise ArtefactError(f"{path}: has no '{missing[0]}'", "it was edited or cut short; build it again")
+    for component in data["components"]:
+        if not _PLAIN_FILE.fullmatch(component["file"]):
+            raise ArtefactError(f"{path}: file '{component['file']}' is not a plain name in this folder", "build it again")
+    return data
+
+
+def dump(data: Mapping[str, Any]) -> bytes:
+    return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,99 @@
+"""What a build shows while it works: a live line a step on a terminal, a plain line a finished step elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+from autovoice.driver import Listener
+from autovoice.errors import AutovoiceError
+from autovoice.plan import Planned
+from autovoice.store import Record
+from autovoice.table import seconds
+
+
+class PlainListener:
+    """One line a finished step; for logs, pipes and CI."""
+
+    def __init__(self, total: int, out: TextIO) -> None:
+        self.total = total
+        self.done = 0
+        self.out = out
+
+    def started(self, planned: Planned) -> None:
+        pass
+
+    def finished(self, planned: Planned, record: Record) -> None:
+        self._count()
+        print(f" [{self.done}/{self.total}] {planned.step.id:<28} {seconds(record.seconds)}", file=self.out, flush=True)
+
+    def failed(self, planned: Planned, error: AutovoiceError) -> None:
+        self._count()
+        print(f" [{self.done}/{self.total}] {planned.step.id:<28} FAILED", file=self.out, flush=True)
+
+    def skipped(self, planned: Planned, need: str) -> None:
+        self._count()
+
+    def tick(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def _count(self) -> None:
+        self.done += 1
+
+
+class LiveListener(PlainListener):
+    """Spinners with the time elapsed and what the step took last time, under the lines of finished steps.
+
+    No percentage: no tool here can tell how far it is, and asking it slows it down.
+    """
+
+    def __init__(self, total: int, out: TextIO) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        super().__init__(total, out)
+        self.running: dict[str, tuple[Planned, float]] = {}
+        self.live = Live(console=Console(file=out), refresh_per_second=8, transient=True, get_renderable=self._view)
+        self.live.start()
+
+    def started(self, planned: Planned) -> None:
+        self.running[planned.step.id] = (planned, time.monotonic())
+
+    def finished(self, planned: Planned, record: Record) -> None:
+        self._count()
+        self.running.pop(planned.step.id, None)
+        self.live.console.print(
+            f" [{self.done}/{self.total}] {planned.step.id:<28} {seconds(record.seconds)}",
+            highlight=False, markup=False,
+        )  # fmt: skip
+
+    def failed(self, planned: Planned, error: AutovoiceError) -> None:
+        self._count()
+        self.running.pop(planned.step.id, None)
+        self.live.console.print(f" [{self.done}/{self.total}] {planned.step.id:<28} FAILED", highlight=False, markup=False)
+
+    def close(self) -> None:
+        self.live.stop()
+
+    def _view(self) -> object:
+        from rich.console import Group
+        from rich.spinner import Spinner
+        from rich.text import Text
+
+        now = time.monotonic()
+        lines = []
+        for name, (planned, since) in list(self.running.items()):
+            last = f", last time {seconds(planned.last_seconds)}" if planned.last_seconds else ""
+            spinner = Spinner("dots", Text(f"{name:<28} {seconds(now - since)}{last}"))
+            spinner.start_time = since
+            lines.append(spinner)
+        return Group(*lines)
+
+
+def listener(total: int, out: TextIO = sys.stdout) -> Listener:
+    """The one that suits where the output goes."""
+    return LiveListener(total, out) if out.isatty() else PlainListener(total, out)

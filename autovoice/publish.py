@@ -1,0 +1,134 @@
+"""The plain folder of a build: engines under their own names, and the manifest."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from pathlib import Path
+from typing import Any
+
+from autovoice.errors import ArtefactError, StoreError
+from autovoice.files import link_or_copy, write_atomically
+from autovoice.graph import Graph
+from autovoice.hashing import file_sha256
+from autovoice.manifest import NAME, SCHEMA, dump, read_manifest
+from autovoice.plan import Plan
+from autovoice.sources import tool_version
+from autovoice.spec import Component
+from autovoice.store import Record, Store
+
+
+def publish(
+    plan: Plan, records: Mapping[str, Record], store: Store, folder: Path, overrides: Sequence[str]
+) -> list[str]:
+    """Make `folder` hold exactly this build; returns what had to be written, nothing when all was in place.
+
+    Engines first, the manifest last: a reader that comes in between is refused by the hashes, never misled.
+    """
+    data = manifest_of(plan, records, store, overrides)
+    written = []
+    try:
+        with store.lock(f"folder-{folder.parent.name}-{folder.name}"):
+            folder.mkdir(parents=True, exist_ok=True)
+            for component in data["components"]:
+                if _place(store, records[f"{component['name']}.build"], folder / component["file"], component["sha256"]):
+                    written.append(component["file"])
+            if _same_but_for_time(folder, data) and not written:
+                return []
+            stale = _stale(folder, data)
+            write_atomically(folder / NAME, dump(data))
+            for path in stale:
+                path.unlink(missing_ok=True)
+    except OSError as e:
+        raise StoreError(f"{folder}: {e.strerror or e}", "paths.outputs=/another/folder") from e
+    return [*written, NAME]
+
+
+def manifest_of(
+    plan: Plan, records: Mapping[str, Record], store: Store, overrides: Sequence[str]
+) -> dict[str, Any]:
+    """The manifest, as JSON data."""
+    graph = plan.graph
+    used = {t for c in graph.components for t in (*(i.wire for i in c.inputs), *(o.tensor.name for o in c.outputs))}
+    tensors = {
+        name: {"dtype": t.dtype, "shape": list(t.shape), "default": t.default}
+        for name, t in graph.tensors.items()
+        if name in used
+    }
+    tools = {tool for p in plan.steps for tool in p.step.tools} | {"onnxruntime"}
+    return {
+        "schema": SCHEMA,
+        "autovoice": tool_version("autovoice"),
+        "pipeline": graph.spec.pipeline.name,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "overrides": list(overrides),
+        "dims": {d.name: _dim(d) for d in graph.dims.values()},
+        "tensors": tensors,
+        "inputs": [t.name for t in graph.inputs],
+        "outputs": list(graph.outputs),
+        "components": [_component(graph, c, records) for c in graph.components],
+        "end_to_end": dict(records["end_to_end"].result),
+        "contract": dict(graph.spec.pipeline.contract),
+        "tools": {name: tool_version(name) for name in sorted(tools)},
+        "steps": {p.step.id: p.key for p in plan.steps},
+    }
+
+
+def _component(graph: Graph, c: Component, records: Mapping[str, Record]) -> dict[str, Any]:
+    build = records[f"{c.name}.build"]
+    engine = build.result["engine"]
+    source = {"onnx": str(c.onnx)} if c.onnx else {
+        "target": c.model.path, "kwargs": dict(c.model.kwargs), "seed": c.seed,
+        "checkpoint": records[f"{c.name}.export"].inputs["files"].get("checkpoint"),
+    } if c.model else {}  # fmt: skip
+    return {
+        "name": c.name,
+        "file": c.name + Path(engine).suffix,
+        "sha256": build.files[engine].sha256,
+        "size": build.files[engine].size,
+        "backend": {"name": c.backend.name, "options": dict(c.backend.options)},
+        "inputs": {i.local: i.wire for i in c.inputs},
+        "outputs": {o.local: {"wire": o.tensor.name} for o in c.outputs},
+        "precision": {"asked": c.precision.name, "type": c.precision.type, "delivered": build.result["delivered"],
+                      "kept_float32": asdict(c.precision.keep | c.keep)},
+        "parity": records[f"{c.name}.verify"].result["parity"],
+        "gates": records[f"{c.name}.verify"].result["gates"],
+        "reference": records[f"{c.name}.reference"].result["from"],
+        "model": source,
+        "calibration": c.calibration,
+    }  # fmt: skip
+
+
+def _dim(dim: Any) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(dim).items() if k not in ("name", "trace")}
+
+
+def _place(store: Store, build: Record, target: Path, digest: str) -> bool:
+    """Link an engine to its place unless it is there already; True when something was done."""
+    try:
+        if file_sha256(target) == digest:
+            return False
+    except OSError:  # absent: place it
+        pass
+    link_or_copy(store.folder(build.key) / build.result["engine"], target)
+    return True
+
+
+def _same_but_for_time(folder: Path, data: Mapping[str, Any]) -> bool:
+    try:
+        old = read_manifest(folder)
+    except ArtefactError:
+        return False
+    return json.dumps({**old, "created": ""}) == json.dumps({**data, "created": ""})
+
+
+def _stale(folder: Path, data: Mapping[str, Any]) -> list[Path]:
+    """Engines of the manifest before this one that are no longer part of the build."""
+    try:
+        old = {c["file"] for c in read_manifest(folder)["components"]}
+    except ArtefactError:
+        return []
+    return [folder / name for name in old - {c["file"] for c in data["components"]}]

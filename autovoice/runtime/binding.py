@@ -1,0 +1,116 @@
+"""Arrays against declared tensors: names, dtypes, ranks, and all dims jointly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from autovoice.errors import FeedError, choices, nearest
+from autovoice.expr import ExprError, evaluate, is_symbol, symbols
+from autovoice.spec import Dim
+
+
+class Binder:
+    """Checks feeds of a fixed set of inputs and binds every symbol of their shapes to its size."""
+
+    def __init__(self, tensors: Mapping[str, Mapping[str, Any]], dims: Mapping[str, Dim]) -> None:
+        self.dims = dims
+        self.tensors = {n: (np.dtype(t["dtype"]), tuple(t["shape"])) for n, t in tensors.items()}
+        self.defaults = {n: t["default"] for n, t in tensors.items() if t.get("default") is not None}
+        self.formulas = {n: d.formula for n, d in dims.items() if d.formula}
+
+    def bind(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The feeds, completed by defaults. Raises FeedError with the tensor, what it is, what was expected."""
+        if feeds.keys() != self.tensors.keys():
+            self._check_names(feeds)
+        sizes: dict[str, int] = {}
+        source: dict[str, str] = {}
+        for name, array in feeds.items():
+            self._check_one(name, array, sizes, source)
+        self._check_derived(feeds, sizes)
+        if len(feeds) == len(self.tensors):
+            return dict(feeds)
+        return dict(feeds) | {n: self._default(n, sizes) for n in self.tensors.keys() - feeds.keys()}
+
+    def _check_names(self, feeds: Mapping[str, np.ndarray]) -> None:
+        for name in feeds:
+            if name not in self.tensors:
+                raise FeedError(f"there is no input '{name}'", nearest(name, self.tensors))
+        for name in self.tensors:
+            if name not in feeds and name not in self.defaults:
+                raise FeedError(f"input '{name}' is missing", f"given: {choices(feeds)}; inputs: {choices(self.tensors)}")
+
+    def _check_one(self, name: str, array: Any, sizes: dict[str, int], source: dict[str, str]) -> None:
+        dtype, shape = self.tensors[name]
+        if not isinstance(array, np.ndarray):
+            raise FeedError(f"input '{name}' is a {type(array).__name__}", "give a numpy array")
+        if array.dtype != dtype:
+            raise FeedError(f"input '{name}' is {array.dtype}, expected {dtype}", f"{name}.astype(np.{dtype})")
+        if array.ndim != len(shape):
+            raise FeedError(f"input '{name}' has shape {list(array.shape)}, expected {_shown(shape)}",
+                            f"{len(shape)} axes, got {array.ndim}")  # fmt: skip
+        for i, (size, axis) in enumerate(zip(array.shape, shape, strict=True)):
+            if axis == size:
+                continue
+            if isinstance(axis, int):
+                raise FeedError(f"input '{name}' axis {i} is {size}, expected {axis}", f"shape {_shown(shape)}")
+            if is_symbol(axis):
+                self._bind_symbol(name, i, axis, size, sizes, source)
+
+    def _bind_symbol(
+        self, name: str, i: int, symbol: str, size: int, sizes: dict[str, int], source: dict[str, str]
+    ) -> None:
+        known = sizes.get(symbol)
+        if known is not None:
+            if known != size:
+                raise FeedError(f"input '{name}' axis {i} ({symbol}) is {size}, but {source[symbol]} has {known}",
+                                f"inputs that share '{symbol}' must agree")  # fmt: skip
+            return
+        dim = self.dims[symbol]
+        where = f"input '{name}' axis {i} ({symbol})"
+        if not dim.min <= size <= dim.max:
+            raise FeedError(f"{where} is {size}, the built profile is {dim.min} … {dim.max}",
+                            f"build for more with dims.{_root(dim)}")  # fmt: skip
+        if size % dim.multiple:
+            raise FeedError(f"{where} is {size}, expected a multiple of {dim.multiple}", "pad it")
+        sizes[symbol] = size
+        source[symbol] = f"input '{name}'"
+
+    def _check_derived(self, feeds: Mapping[str, np.ndarray], sizes: dict[str, int]) -> None:
+        """Formulas whose symbols are all known: derived dims that are axes, and arithmetic in shapes."""
+        for name, formula in self.formulas.items():
+            if symbols(formula) <= sizes.keys():
+                value = evaluate(formula, sizes)
+                if sizes.setdefault(name, value) != value:
+                    raise FeedError(f"{name} is {sizes[name]}, but {formula} is {value}", f"at {_at(formula, sizes)}")
+        for name, array in feeds.items():
+            for i, axis in enumerate(self.tensors[name][1]):
+                if isinstance(axis, str) and not is_symbol(axis) and symbols(axis) <= sizes.keys():
+                    value = evaluate(axis, sizes)
+                    if value != array.shape[i]:
+                        raise FeedError(f"input '{name}' axis {i} is {array.shape[i]}, expected {axis} = {value}",
+                                        f"at {_at(axis, sizes)}")  # fmt: skip
+
+    def _default(self, name: str, sizes: Mapping[str, int]) -> np.ndarray:
+        dtype, shape = self.tensors[name]
+        try:
+            return np.full([evaluate(axis, sizes) for axis in shape], self.defaults[name], dtype)
+        except (KeyError, ExprError) as e:
+            raise FeedError(f"input '{name}' has a default, but no size: {_shown(shape)}",
+                            "no other input given has these dims; give this one too") from e  # fmt: skip
+
+
+def _root(dim: Dim) -> str:
+    """What to change so that a dim's profile is wider: itself, or what it follows."""
+    expr = dim.formula or dim.profile
+    return " and dims.".join(f"{s}.max" for s in sorted(symbols(expr))) if expr else f"{dim.name}.max=…"
+
+
+def _at(expr: str, sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{s}={sizes[s]}" for s in sorted(symbols(expr)))
+
+
+def _shown(shape: tuple[str | int, ...]) -> str:
+    return "[" + ", ".join(str(a) for a in shape) + "]"

@@ -1,0 +1,144 @@
+"""`Pipeline.load(folder).run(feeds)`: a built folder as one callable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from autovoice.backends.base import Session, backend_from_name
+from autovoice.errors import ArtefactError, FeedError, nearest
+from autovoice.hashing import uncached_sha256
+from autovoice.manifest import read_manifest
+from autovoice.runtime.binding import Binder
+from autovoice.spec import Dim
+
+
+class ComponentSession:
+    """One loaded engine, with its inputs checked. Arrays go in and out by the component's own names."""
+
+    def __init__(self, name: str, session: Session, inputs: Mapping[str, Any], dims: Mapping[str, Dim]) -> None:
+        self.name = name
+        self.session = session
+        self._binder = Binder(inputs, dims)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return tuple(self._binder.tensors)
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name. Raises FeedError for a wrong name, dtype, rank, size, or sizes that disagree."""
+        return self.session.run(self._binder.bind(feeds))
+
+    def close(self) -> None:
+        self.session.close()
+
+
+class Pipeline:
+    """All engines of a built folder, run in order on numpy arrays.
+
+    >>> with Pipeline.load("outputs/voice_conversion/onnxruntime-fp32") as pipeline:
+    ...     audio = pipeline.run(feeds)["audio_output"]
+
+    `dims` are the free and derived sizes with the profile that was built, `contract` the pipeline's metadata.
+    `run` may be called from several threads.
+    """
+
+    def __init__(self, manifest: Mapping[str, Any], sessions: Mapping[str, Session], stack: ExitStack) -> None:
+        self.manifest = manifest
+        self.dims = {n: Dim(name=n, **d) for n, d in manifest["dims"].items()}
+        self.contract: Mapping[str, Any] = manifest["contract"]
+        self.input_names: tuple[str, ...] = tuple(manifest["inputs"])
+        self.output_names: tuple[str, ...] = tuple(manifest["outputs"])
+        tensors = manifest["tensors"]
+        self._binder = Binder({n: tensors[n] for n in self.input_names}, self.dims)
+        self._order = []
+        self.components: dict[str, ComponentSession] = {}
+        for c in manifest["components"]:
+            session = sessions[c["name"]]
+            outputs = {local: o["wire"] for local, o in c["outputs"].items()}
+            self._order.append((session.run, tuple(c["inputs"].items()), tuple(outputs.items())))
+            declared = {local: tensors[wire] for local, wire in c["inputs"].items()}
+            self.components[c["name"]] = ComponentSession(c["name"], session, declared, self.dims)
+        self._stack = stack
+
+    @classmethod
+    def load(cls, folder: str | Path, components: Iterable[str] | None = None) -> Pipeline:
+        """Every engine of a folder, its hash checked first. Raises ArtefactError for a file that was changed.
+
+        With `components`, only those are loaded; `component(name)` then gives them, and `run` is refused.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        known = [c["name"] for c in manifest["components"]]
+        wanted = known if components is None else list(components)
+        for name in wanted:
+            if name not in known:
+                raise ArtefactError(f"{folder}: has no component '{name}'", nearest(name, known))
+        with ExitStack() as stack:
+            sessions = {}
+            for c in manifest["components"]:
+                if c["name"] in wanted:
+                    sessions[c["name"]] = stack.enter_context(_session(folder, c))
+            kept = [c for c in manifest["components"] if c["name"] in sessions]
+            pipeline = cls({**manifest, "components": kept}, sessions, stack.pop_all())
+        pipeline._whole = len(kept) == len(known)
+        return pipeline
+
+    _whole = True
+
+    def component(self, name: str) -> ComponentSession:
+        """One engine on its own. Raises FeedError for a name that was not loaded."""
+        if name not in self.components:
+            raise FeedError(f"no component '{name}' is loaded", nearest(name, self.components))
+        return self.components[name]
+
+    def run(
+        self, feeds: Mapping[str, np.ndarray], outputs: Iterable[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """The pipeline's outputs by name, or any wires of it by `outputs`.
+
+        Inputs left out take their declared default. Raises FeedError for a wrong name, dtype, rank or size, and
+        for inputs whose sizes disagree.
+        """
+        if not self._whole:
+            raise FeedError("only some components are loaded", "load the whole folder, or run a component alone")
+        wires = self._binder.bind(feeds)
+        for run, reads, writes in self._order:
+            got = run({local: wires[wire] for local, wire in reads})
+            for local, wire in writes:
+                wires[wire] = got[local]
+        wanted = self.output_names if outputs is None else tuple(outputs)
+        for name in wanted:
+            if name not in wires:
+                raise FeedError(f"no tensor '{name}' in this pipeline", nearest(name, wires))
+        return {name: wires[name] for name in wanted}
+
+    def close(self) -> None:
+        """Free every engine; `run` then fails."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _session(folder: Path, component: Mapping[str, Any]) -> Session:
+    path = folder / component["file"]
+    try:
+        digest = uncached_sha256(path)
+    except OSError as e:
+        raise ArtefactError(f"{path}: {e.strerror}", "copy the whole folder, or build it again") from e
+    if digest != component["sha256"]:
+        raise ArtefactError(f"{path}: is not the file that was built (sha256 {digest[:12]}…, "
+                            f"manifest {component['sha256'][:12]}…)", "run the build again; it restores the file")  # fmt: skip
+    backend = backend_from_name(component["backend"]["name"], component["backend"]["options"])
+    return backend.session_from_engine(path, tuple(component["outputs"]))

@@ -1,0 +1,70 @@
+"""Everything of a configuration that is not the model: which task, where to write, how to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autovoice.errors import ConfigError, Fault
+from autovoice.reader import Reader
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The top level of the configuration, typed."""
+
+    task: str
+    targets: tuple[str, ...]
+    workers: int
+    keep_going: bool
+    outputs: Path
+    dry_run: bool
+    feeds: Path | None
+    input: Path | None
+    output: Path | None
+    speaker: str | None
+    folder: Path | None
+    sampling_temperature: float
+    seed: int
+    transpose: float
+    output_sample_rate: int
+    f0_min: float
+    f0_max: float
+
+
+def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
+    """Settings out of plain composed data. Raises ConfigError with every fault."""
+    faults: list[Fault] = []
+    r = Reader(data, "", faults)
+
+    def path(key: str) -> Path | None:
+        value = r.take(key, str, None)
+        return None if value is None else Path(value)
+
+    workers = r.take("workers", int, None)
+    if workers is not None and workers < 1:
+        r.fault("workers", f"must be at least 1, got {workers}", "workers=null takes one per core, at most 4")
+    settings = Settings(
+        task=r.take("task", str),
+        targets=r.strings("targets"),
+        workers=workers or min(cores, 4),
+        keep_going=r.take("keep_going", bool, False),
+        outputs=Path(r.child("paths").take("outputs", str, "outputs")),
+        dry_run=r.take("dry_run", bool, True),
+        feeds=path("feeds"),
+        input=path("input"),
+        output=path("output"),
+        speaker=r.take("speaker", str, None),
+        folder=path("folder"),
+        sampling_temperature=r.take("sampling_temperature", float, 1.0),
+        seed=r.take("seed", int, 0),
+        transpose=r.take("transpose", float, 0.0),
+        output_sample_rate=r.take("output_sample_rate", int, 44100),
+        f0_min=r.take("f0_min", float, 50.0),
+        f0_max=r.take("f0_max", float, 1100.0),
+    )
+    if faults:
+        raise ConfigError(faults)
+    return settings

@@ -1,0 +1,1 @@
+"""What `task=` names: one module each, with `run(invocation) -> exit code`."""

@@ -1,0 +1,27 @@
+"""`task=explain component.x`: every field that changed against the last build, old → new."""
+
+from __future__ import annotations
+
+from autovoice.invocation import Invocation
+from autovoice.plan import changed
+from autovoice.tasks.plan import headline
+
+
+def run(invocation: Invocation) -> int:
+    print(headline(invocation))
+    last = invocation.store.last(invocation.graph.spec.pipeline.name)
+    wanted = invocation.settings.targets
+    for planned in invocation.plan.steps:
+        if wanted and planned.step.component not in wanted:
+            continue
+        verb = "reuse" if planned.record is not None else "run"
+        print(f"\n {planned.step.id}  {verb}  key {planned.key[:12]}")
+        before = last.get(planned.step.id)
+        reasons = planned.why
+        if planned.record is not None and before is not None and before["key"] != planned.key:
+            reasons = (*changed(before["inputs"], planned.inputs), "built like this before: that artefact is reused")
+        for why in reasons:
+            print(f"   {why}")
+        covers = ", ".join(f"{len(planned.inputs[part])} {part}" for part in ("fields", "needs", "files", "code", "tools"))
+        print(f"   the key covers {covers}")
+    return 0
