@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import re
 import sys
@@ -21,8 +22,19 @@ from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
 from autovoice.invocation import Invocation
 
 #: Hydra's own flags: whatever they ask for is Hydra's to answer
-_HYDRA_FLAGS = ("help", "hydra_help", "cfg", "resolve", "package", "multirun", "shell_completion",
-                "config_path", "config_name", "info", "experimental_rerun")  # fmt: skip
+_HYDRA_FLAGS = (
+    "help",
+    "hydra_help",
+    "cfg",
+    "resolve",
+    "package",
+    "multirun",
+    "shell_completion",
+    "config_path",
+    "config_name",
+    "info",
+    "experimental_rerun",
+)
 _FAILED = "failed"
 
 
@@ -33,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     config_dir = Path(args.config_dir) if args.config_dir else None
     try:
         for name in compose.shadowed(config_dir):
-            print(f"warning: {config_dir}/{name} is hidden by the shipped file of that name; rename it", file=sys.stderr)
+            print(
+                f"warning: {config_dir}/{name} is hidden by the shipped file of that name; rename it",
+                file=sys.stderr,
+            )
         if any(getattr(args, flag) for flag in _HYDRA_FLAGS):
             _hydra(arguments)
             return
@@ -41,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = run(Invocation(composed.data, composed.overrides, composed.lookup))
     except AutovoiceError as e:
         code = report(e)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     except KeyboardInterrupt:
         print("\ninterrupted; finished steps are kept, nothing is half-written", file=sys.stderr)
         code = 130
@@ -113,4 +131,3 @@ class SweepCallback(Callback):
             sys.stdout.flush()
             sys.stderr.flush()
             sys.exit(1)
-

@@ -108,8 +108,9 @@ def _explained(error: Exception, hydra: Hydra, overrides: Sequence[str]) -> Auto
         return _unknown_key(m[1], hydra, overrides)
     if m := re.search(r"In '([^']+)': Could not find '([^']+)/([^/']+)'", text):
         options = hydra.config_loader.get_group_options(m[2])
-        return AutovoiceError(f"{m[2]}={m[3]}: no such option in group '{m[2]}' (asked for by {m[1]})",
-                              nearest(m[3], options))  # fmt: skip
+        return AutovoiceError(
+            f"{m[2]}={m[3]}: no such option in group '{m[2]}' (asked for by {m[1]})", nearest(m[3], options)
+        )
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return AutovoiceError(f"{mark.name}:{mark.line + 1}: not valid YAML", str(error.problem))

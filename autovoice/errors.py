@@ -50,7 +50,12 @@ class ConfigError(AutovoiceError):
     """The configuration cannot be built as it stands; carries every fault found."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
-        super().__init__("\n".join(str(f) for f in faults))
+        # one choice made for all components gives each the same fault: say it once, naming them all
+        places: dict[tuple[str, str], list[str]] = {}
+        for f in faults:
+            places.setdefault((f.fact, f.fix), []).append(f.where)
+        merged = (Fault(", ".join(dict.fromkeys(where)), *words) for words, where in places.items())
+        super().__init__("\n".join(str(f) for f in merged))
         self.faults = tuple(faults)
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Fault, ...]]]:

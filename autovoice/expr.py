@@ -26,9 +26,22 @@ _FUNCTIONS: dict[str, Callable[..., object]] = {
     "CeilDiv": lambda a, b: -(-a // b),
 }
 _NODES = (
-    ast.Expression, ast.BinOp, ast.UnaryOp, ast.Call, ast.Name, ast.Constant, ast.Load,
-    ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Div, ast.Mod, ast.USub, ast.UAdd,
-)  # fmt: skip
+    ast.Expression,
+    ast.BinOp,
+    ast.UnaryOp,
+    ast.Call,
+    ast.Name,
+    ast.Constant,
+    ast.Load,
+    ast.Add,
+    ast.Sub,
+    ast.Mult,
+    ast.FloorDiv,
+    ast.Div,
+    ast.Mod,
+    ast.USub,
+    ast.UAdd,
+)
 
 
 class ExprError(ValueError):
@@ -48,9 +61,7 @@ def _parse(text: str) -> ast.Expression:
         elif isinstance(node, ast.Call):
             known = isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS and not node.keywords
         if not known:
-            raise ExprError(
-                f"'{text}' is not arithmetic over dimensions: use + - * // % min() max() and numbers"
-            )
+            raise ExprError(f"'{text}' is not arithmetic over dimensions: use + - * // % min() max() and numbers")
     return tree
 
 

@@ -72,10 +72,14 @@ def _check_dims(spec: BuildSpec, faults: list[Fault]) -> None:
         where = f"dims.{dim.name}"
         bounds = f"min {dim.min}, opt {dim.opt}, max {dim.max}"
         if not dim.min <= dim.opt <= dim.max:
-            faults.append(Fault(where, f"needs min ≤ opt ≤ max, got {bounds}", f"e.g. {where}.max={max(dim.opt, dim.min)}"))
+            faults.append(
+                Fault(where, f"needs min ≤ opt ≤ max, got {bounds}", f"e.g. {where}.max={max(dim.opt, dim.min)}")
+            )
         elif dim.min < 1:
             why = f" from '{dim.formula}'" if dim.formula else ""
-            faults.append(Fault(where, f"is {dim.min} at min{why}", "every dim is at least 1: raise the min it follows"))
+            faults.append(
+                Fault(where, f"is {dim.min} at min{why}", "every dim is at least 1: raise the min it follows")
+            )
         if dim.formula is None and any(v % dim.multiple for v in (dim.min, dim.opt, dim.max)):
             faults.append(Fault(where, f"needs multiples of {dim.multiple}, got {bounds}"))
         outside = [b for b in dim.buckets if not dim.min <= b <= dim.max]
@@ -102,13 +106,16 @@ def _check_choices(component: Component, faults: list[Fault]) -> None:
     precision, backend = component.precision, component.backend
     if precision.type not in backend.types:
         fact = f"{backend.name} cannot run {precision.name} ({precision.type})"
-        fix = f"it runs {choices(backend.types)}: component.{component.name}.precision=fp32, or another backend"
+        fix = f"it runs {choices(backend.types)}: precision=fp32 (for one: component.<name>.precision=fp32)"
         faults.append(Fault(f"component.{component.name}.precision", fact, fix))
-    for scope, metrics in (("component", component.gate.component), ("end_to_end", component.gate.end_to_end)):
+    for scope, metrics in (
+        ("component", component.gate.component),
+        ("end_to_end", component.gate.end_to_end),
+    ):
         for metric, thresholds in metrics.items():
             if precision.name not in thresholds:
                 where = f"gate.{scope}.{metric}"
-                fact = f"has no threshold for precision '{precision.name}' of component.{component.name}"
+                fact = f"has no threshold for precision '{precision.name}'"
                 faults.append(Fault(where, fact, f"+{where}.{precision.name}=…; it has {choices(thresholds)}"))
 
 
@@ -228,9 +235,7 @@ def _pruned(
     return Graph(spec, components, tensors, producers, inputs, outputs)
 
 
-def _ancestors(
-    order: tuple[Component, ...], producers: Mapping[str, str | None], targets: Iterable[str]
-) -> set[str]:
+def _ancestors(order: tuple[Component, ...], producers: Mapping[str, str | None], targets: Iterable[str]) -> set[str]:
     kept = set(targets)
     for component in reversed(order):
         if component.name in kept:

@@ -19,8 +19,26 @@ from autovoice.store import Store
 
 #: overrides that say where, how or with what to run; two builds that differ in these alone are one build
 _NOT_IDENTITY = frozenset(
-    "task workers keep_going dry_run input output speaker feeds folder sampling_temperature seed transpose "
-    "output_sample_rate f0_min f0_max precision backend pipeline".split()
+    [
+        "task",
+        "workers",
+        "keep_going",
+        "dry_run",
+        "input",
+        "output",
+        "speaker",
+        "feeds",
+        "folder",
+        "sampling_temperature",
+        "seed",
+        "transpose",
+        "output_sample_rate",
+        "f0_min",
+        "f0_max",
+        "precision",
+        "backend",
+        "pipeline",
+    ]
 )
 
 
@@ -72,8 +90,11 @@ class Invocation:
         common = [_commonest([getattr(c, k).name for c in components]) for k in ("backend", "precision")]
         odd = []
         for c in components:
-            differs = [getattr(c, k).name for k, name in zip(("precision", "backend"), common[::-1], strict=True)
-                       if getattr(c, k).name != name]  # fmt: skip
+            differs = [
+                getattr(c, k).name
+                for k, name in zip(("precision", "backend"), common[::-1], strict=True)
+                if getattr(c, k).name != name
+            ]
             if differs:
                 odd.append(f"{c.name} {' '.join(differs)}")
         return f"{self.graph.spec.pipeline.name} on {common[0]}, {common[1]}" + (f" ({', '.join(odd)})" if odd else "")

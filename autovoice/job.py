@@ -83,8 +83,9 @@ def _intact(store: Store, key: str) -> Path:
     for name, file in record.files.items():
         if uncached_sha256(folder / name) != file.sha256:
             os.utime(folder / name)  # no longer vouched for by its time: the next plan sees the damage
-            raise ArtefactError(f"{folder / name}: content changed since it was built",
-                                "run the same command again: it is rebuilt")  # fmt: skip
+            raise ArtefactError(
+                f"{folder / name}: content changed since it was built", "run the same command again: it is rebuilt"
+            )
     return folder
 
 

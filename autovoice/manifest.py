@@ -36,7 +36,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ArtefactError(f"{path}: has no '{missing[0]}'", "it was edited or cut short; build it again")
     for component in data["components"]:
         if not _PLAIN_FILE.fullmatch(component["file"]):
-            raise ArtefactError(f"{path}: file '{component['file']}' is not a plain name in this folder", "build it again")
+            raise ArtefactError(
+                f"{path}: file '{component['file']}' is not a plain name in this folder", "build it again"
+            )
     return data
 
 

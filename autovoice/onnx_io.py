@@ -61,8 +61,10 @@ def _check_inside(path: Path, location: str) -> Path:
     folder = path.parent.resolve()
     target = (folder / location).resolve()
     if not target.is_relative_to(folder):
-        raise ExportError(f"{path}: its external data lies outside its folder: {location}",
-                          "put the weights beside the file; paths out of it are refused")  # fmt: skip
+        raise ExportError(
+            f"{path}: its external data lies outside its folder: {location}",
+            "put the weights beside the file; paths out of it are refused",
+        )
     return target
 
 
@@ -104,8 +106,10 @@ def name_axes(
             if isinstance(want, str):
                 known = bound.setdefault(axis.dim_param, want)
                 if known != want:
-                    raise ExportError(f"{where} is declared '{want}', but the module ties it to '{known}'",
-                                      "declare both axes by the same symbol")  # fmt: skip
+                    raise ExportError(
+                        f"{where} is declared '{want}', but the module ties it to '{known}'",
+                        "declare both axes by the same symbol",
+                    )
                 axis.dim_param = want
     for value in model.graph.output:
         declared = outputs[value.name]
@@ -126,36 +130,44 @@ def _check_names(kind: str, got: list[str], declared: Mapping[str, Any]) -> None
             raise ExportError(f"the ONNX file has no {kind} '{name}'", nearest(name, got))
     for name in got:
         if name not in declared:
-            raise ExportError(f"the ONNX file has an {kind} '{name}' that is not declared",
-                              f"declared: {choices(declared)}")  # fmt: skip
+            raise ExportError(
+                f"the ONNX file has an {kind} '{name}' that is not declared", f"declared: {choices(declared)}"
+            )
 
 
 def _check_type(value: onnx.ValueInfoProto, declared: Mapping[str, Any], kind: str) -> None:
     tensor = value.type.tensor_type
     dtype = dtype_name(tensor.elem_type)
     if dtype != declared["dtype"]:
-        raise ExportError(f"{kind} '{value.name}' is {dtype} in the ONNX file, declared {declared['dtype']}",
-                          "correct the declared dtype, or convert inside the component")  # fmt: skip
+        raise ExportError(
+            f"{kind} '{value.name}' is {dtype} in the ONNX file, declared {declared['dtype']}",
+            "correct the declared dtype, or convert inside the component",
+        )
     shape = [d.dim_param or d.dim_value for d in tensor.shape.dim]
     if len(shape) != len(declared["shape"]):
-        raise ExportError(f"{kind} '{value.name}' is {shape} in the ONNX file, declared {declared['shape']}",
-                          "correct the declared shape")  # fmt: skip
+        raise ExportError(
+            f"{kind} '{value.name}' is {shape} in the ONNX file, declared {declared['shape']}",
+            "correct the declared shape",
+        )
 
 
 def _check_symbolic(where: str, axis: Any, want: str | int) -> None:
     dynamic = bool(axis.dim_param) or not axis.HasField("dim_value")
     if isinstance(want, int) and (dynamic or axis.dim_value != want):
-        raise ExportError(f"{where} is '{axis.dim_param or 'dynamic'}', declared {want}" if dynamic
-                          else f"{where} is {axis.dim_value}, declared {want}",
-                          "correct the declared shape")  # fmt: skip
+        raise ExportError(
+            f"{where} is '{axis.dim_param or 'dynamic'}', declared {want}"
+            if dynamic
+            else f"{where} is {axis.dim_value}, declared {want}",
+            "correct the declared shape",
+        )
     if isinstance(want, str) and not dynamic:
-        raise ExportError(f"{where} is fixed at {axis.dim_value}, declared dynamic ('{want}')",
-                          "something in forward() turns this size into a constant; or declare the number")  # fmt: skip
+        raise ExportError(
+            f"{where} is fixed at {axis.dim_value}, declared dynamic ('{want}')",
+            "something in forward() turns this size into a constant; or declare the number",
+        )
 
 
-def _check_formula(
-    where: str, got: str, want: str, bound: Mapping[str, str], formulas: Mapping[str, str]
-) -> None:
+def _check_formula(where: str, got: str, want: str, bound: Mapping[str, str], formulas: Mapping[str, str]) -> None:
     """Compare two expressions by value: the exporter's, in its own symbols, and the declared one."""
     if not got:  # an unnamed axis of an existing file: nothing to compare, verification measures it
         return
@@ -174,8 +186,10 @@ def _check_formula(
             continue
         if real >= 1 and real != expected:
             sizes = ", ".join(f"{n}={v}" for n, v in env.items())
-            raise ExportError(f"{where} is '{got}', declared '{want}': {real} against {expected} at {sizes}",
-                              "correct the formula in dims or in the shape")  # fmt: skip
+            raise ExportError(
+                f"{where} is '{got}', declared '{want}': {real} against {expected} at {sizes}",
+                "correct the formula in dims or in the shape",
+            )
 
 
 def _with_formulas(env: Mapping[str, int], formulas: Mapping[str, str]) -> dict[str, int]:

@@ -102,7 +102,9 @@ class _Keys:
             try:
                 code |= closure(target)
             except AutovoiceError as e:
-                self.faults.append(Fault(f"component.{step.component}" if step.component else "pipeline", e.fact, e.fix))
+                self.faults.append(
+                    Fault(f"component.{step.component}" if step.component else "pipeline", e.fact, e.fix)
+                )
         return code
 
 
@@ -132,7 +134,7 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     found = []
     for part in ("fields", "tools"):
         a, b = _flat(old.get(part, {})), _flat(new.get(part, {}))
-        for name in sorted(a.keys() | b.keys()):
+        for name in {**b, **a}:  # in the order of the configuration
             if a.get(name) != b.get(name):
                 found.append(f"{name} {_shown(a.get(name))} → {_shown(b.get(name))}")
     for name in sorted(old["files"].keys() | new["files"].keys()):
@@ -155,5 +157,3 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     return "none" if value is None else str(value) if not isinstance(value, str) else value or "''"
-
-

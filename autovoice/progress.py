@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from autovoice.driver import Listener
 from autovoice.errors import AutovoiceError
 from autovoice.plan import Planned
 from autovoice.store import Record
 from autovoice.table import seconds
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 
 class PlainListener:
@@ -26,7 +29,11 @@ class PlainListener:
 
     def finished(self, planned: Planned, record: Record) -> None:
         self._count()
-        print(f" [{self.done}/{self.total}] {planned.step.id:<28} {seconds(record.seconds)}", file=self.out, flush=True)
+        print(
+            f" [{self.done}/{self.total}] {planned.step.id:<28} {seconds(record.seconds)}",
+            file=self.out,
+            flush=True,
+        )
 
     def failed(self, planned: Planned, error: AutovoiceError) -> None:
         self._count()
@@ -68,18 +75,21 @@ class LiveListener(PlainListener):
         self.running.pop(planned.step.id, None)
         self.live.console.print(
             f" [{self.done}/{self.total}] {planned.step.id:<28} {seconds(record.seconds)}",
-            highlight=False, markup=False,
-        )  # fmt: skip
+            highlight=False,
+            markup=False,
+        )
 
     def failed(self, planned: Planned, error: AutovoiceError) -> None:
         self._count()
         self.running.pop(planned.step.id, None)
-        self.live.console.print(f" [{self.done}/{self.total}] {planned.step.id:<28} FAILED", highlight=False, markup=False)
+        self.live.console.print(
+            f" [{self.done}/{self.total}] {planned.step.id:<28} FAILED", highlight=False, markup=False
+        )
 
     def close(self) -> None:
         self.live.stop()
 
-    def _view(self) -> object:
+    def _view(self) -> Group:
         from rich.console import Group
         from rich.spinner import Spinner
         from rich.text import Text

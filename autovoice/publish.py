@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,12 @@ def publish(
         with store.lock(f"folder-{folder.parent.name}-{folder.name}"):
             folder.mkdir(parents=True, exist_ok=True)
             for component in data["components"]:
-                if _place(store, records[f"{component['name']}.build"], folder / component["file"], component["sha256"]):
+                if _place(
+                    store,
+                    records[f"{component['name']}.build"],
+                    folder / component["file"],
+                    component["sha256"],
+                ):
                     written.append(component["file"])
             if _same_but_for_time(folder, data) and not written:
                 return []
@@ -47,9 +51,7 @@ def publish(
     return [*written, NAME]
 
 
-def manifest_of(
-    plan: Plan, records: Mapping[str, Record], store: Store, overrides: Sequence[str]
-) -> dict[str, Any]:
+def manifest_of(plan: Plan, records: Mapping[str, Record], store: Store, overrides: Sequence[str]) -> dict[str, Any]:
     """The manifest, as JSON data."""
     graph = plan.graph
     used = {t for c in graph.components for t in (*(i.wire for i in c.inputs), *(o.tensor.name for o in c.outputs))}
@@ -80,10 +82,18 @@ def manifest_of(
 def _component(graph: Graph, c: Component, records: Mapping[str, Record]) -> dict[str, Any]:
     build = records[f"{c.name}.build"]
     engine = build.result["engine"]
-    source = {"onnx": str(c.onnx)} if c.onnx else {
-        "target": c.model.path, "kwargs": dict(c.model.kwargs), "seed": c.seed,
-        "checkpoint": records[f"{c.name}.export"].inputs["files"].get("checkpoint"),
-    } if c.model else {}  # fmt: skip
+    source = (
+        {"onnx": str(c.onnx)}
+        if c.onnx
+        else {
+            "target": c.model.path,
+            "kwargs": dict(c.model.kwargs),
+            "seed": c.seed,
+            "checkpoint": records[f"{c.name}.export"].inputs["files"].get("checkpoint"),
+        }
+        if c.model
+        else {}
+    )
     return {
         "name": c.name,
         "file": c.name + Path(engine).suffix,
@@ -92,14 +102,18 @@ def _component(graph: Graph, c: Component, records: Mapping[str, Record]) -> dic
         "backend": {"name": c.backend.name, "options": dict(c.backend.options)},
         "inputs": {i.local: i.wire for i in c.inputs},
         "outputs": {o.local: {"wire": o.tensor.name} for o in c.outputs},
-        "precision": {"asked": c.precision.name, "type": c.precision.type, "delivered": build.result["delivered"],
-                      "kept_float32": asdict(c.precision.keep | c.keep)},
+        "precision": {
+            "asked": c.precision.name,
+            "type": c.precision.type,
+            "delivered": build.result["delivered"],
+            "kept_float32": asdict(c.precision.keep | c.keep),
+        },
         "parity": records[f"{c.name}.verify"].result["parity"],
         "gates": records[f"{c.name}.verify"].result["gates"],
         "reference": records[f"{c.name}.reference"].result["from"],
         "model": source,
         "calibration": c.calibration,
-    }  # fmt: skip
+    }
 
 
 def _dim(dim: Any) -> dict[str, Any]:

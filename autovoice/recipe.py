@@ -116,8 +116,10 @@ def _inputs(graph: Graph) -> Step:
     """Seeded external inputs at min, opt, max and between."""
     tensors = {t.name: _tensor(t) | {"default": t.default, "example": t.example} for t in graph.inputs}
     used = _closed({s for t in graph.inputs for a in t.shape for s in symbols(a)}, graph.dims)
-    dims = {n: {"min": d.min, "opt": d.opt, "max": d.max, "formula": d.formula, "multiple": d.multiple}
-            for n, d in used.items()}  # fmt: skip
+    dims = {
+        n: {"min": d.min, "opt": d.opt, "max": d.max, "formula": d.formula, "multiple": d.multiple}
+        for n, d in used.items()
+    }
     fields = {"tensors": tensors, "dims": dims, "seed": 0}
     return Step("inputs", "", "inputs", fields, targets=_own("inputs"), tools=TOOLS["inputs"])
 
@@ -127,7 +129,11 @@ def _end_to_end(graph: Graph) -> Step:
     backends = {c.backend.name: c.backend for c in graph.components}
     components = {
         c.name: {
-            "backend": {"name": c.backend.name, "target": c.backend.target, "options": dict(c.backend.options)},
+            "backend": {
+                "name": c.backend.name,
+                "target": c.backend.target,
+                "options": dict(c.backend.options),
+            },
             "inputs": {i.local: i.wire for i in c.inputs},
             "outputs": _outputs_of(c),
         }

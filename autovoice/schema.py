@@ -7,18 +7,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from autovoice.dims import read_dims
 from autovoice.errors import Fault, choices, nearest
-from autovoice.expr import ExprError, canonical, evaluate, symbols
+from autovoice.expr import ExprError, canonical
 from autovoice.reader import Reader
 from autovoice.spec import (
     DTYPES,
-    POINTS,
     Axis,
     Backend,
     BuildSpec,
     Checkpoint,
     Component,
-    Dim,
     Export,
     Gate,
     Input,
@@ -48,12 +47,10 @@ class SpecReader:
 
     def build(self) -> BuildSpec:
         pipeline = self.pipeline(Reader(self.data.get("pipeline"), "pipeline", self.faults))
-        dims = self.dims(self.data.get("dims") or {})
+        dims = read_dims(self.data.get("dims") or {}, self.faults)
         nodes = self.data.get("component") or {}
         if not nodes:
-            self.faults.append(
-                Fault("component", "the pipeline has no component", "select some: `/component/…`")
-            )
+            self.faults.append(Fault("component", "the pipeline has no component", "select some: `/component/…`"))
         components = tuple(self.component(name, node) for name, node in nodes.items())
         targets = Reader(self.data, "", self.faults).strings("targets")
         for target in set(targets) - set(nodes):
@@ -78,62 +75,11 @@ class SpecReader:
         return value
 
     def tensor(self, name: str, r: Reader) -> Tensor:
-        example = r.take("example", dict, None)
+        example: dict[str, Any] | None = r.take("example", dict, None)
         if example is not None and (len(example) != 1 or next(iter(example)) not in EXAMPLES):
             r.fault("example", f"got {example!r}", f"one of {choices(EXAMPLES)}, as {{normal: [mean, std]}}")
             example = None
         return Tensor(name, self.dtype(r), self.axes(r, "shape"), r.raw("default"), example)
-
-    def dims(self, node: Any) -> dict[str, Dim]:
-        """All dims; a bound may be arithmetic over the same bound of other dims, so they resolve lazily."""
-        if not isinstance(node, Mapping):
-            self.faults.append(Fault("dims", f"must be a mapping, got {node!r}"))
-            return {}
-        readers = {n: Reader(_dim_mapping(d), f"dims.{n}", self.faults) for n, d in node.items()}
-        exprs = {name: self._bounds(r) for name, r in readers.items()}
-        resolved = {name: self._resolve(name, exprs, readers[name]) for name in exprs}
-        dims = {}
-        for i, (name, r) in enumerate(readers.items()):
-            low, opt, high = resolved[name]
-            # an even, distinct size per symbol: equal sizes invite the exporter to tie axes together
-            trace = r.take("trace", int, 24 + 2 * i)
-            buckets = tuple(b for b in r.take("buckets", list, []) if type(b) is int)
-            formula = exprs[name]["formula"]
-            profile, multiple = r.take("profile", str, None), r.take("multiple", int, 1)
-            dims[name] = Dim(name, low, opt, high, formula, profile, multiple, trace, buckets)
-            r.done()
-        return dims
-
-    def _bounds(self, r: Reader) -> dict[str, Any]:
-        formula, profile = r.take("formula", str, None), r.take("profile", str, None)
-        exprs: dict[str, Any] = {"formula": None if formula is None else self._canonical(r, "formula", formula)}
-        for point in POINTS:
-            value = r.raw(point)
-            value = next((v for v in (formula, profile, value) if v is not None), None)
-            if type(value) not in (int, str):
-                r.fault(point, "is required" if value is None else f"must be a whole number, got {value!r}",
-                        "a dim is {min: 1, opt: 2, max: 3}, or a formula such as \"2*frames\"")  # fmt: skip
-                value = 1
-            exprs[point] = self._canonical(r, point, value)
-        return exprs
-
-    def _canonical(self, r: Reader, key: str, value: str | int) -> str | int:
-        try:
-            return canonical(value)
-        except ExprError as e:
-            r.fault(key, str(e))
-            return 1
-
-    def _resolve(self, name: str, exprs: Mapping[str, Any], r: Reader) -> tuple[int, int, int]:
-        try:
-            low, opt, high = (_bound(name, point, exprs, ()) for point in POINTS)
-        except KeyError as e:
-            r.fault("", f"reads the unknown dim '{e.args[0]}'", nearest(e.args[0], exprs))
-        except ExprError as e:
-            r.fault("", str(e))
-        else:
-            return low, opt, high
-        return 1, 1, 1
 
     # -- components -------------------------------------------------------------------------------
 
@@ -189,7 +135,10 @@ class SpecReader:
             return None
         c = Reader({"path": value} if isinstance(value, str) else value, r.path("checkpoint"), self.faults)
         spec = Checkpoint(
-            Path(c.take("path", str)), c.take("key", str, None), c.take("prefix", str, ""), c.take("strict", bool, True)
+            Path(c.take("path", str)),
+            c.take("key", str, None),
+            c.take("prefix", str, ""),
+            c.take("strict", bool, True),
         )
         c.done()
         return spec
@@ -220,7 +169,7 @@ class SpecReader:
 
     def keep(self, r: Reader) -> Keep:
         k = r.child("keep")
-        spec = Keep(k.strings("op_types"), k.strings("nodes"))
+        spec = Keep(k.strings("op_types"), k.strings("nodes"), k.strings("inputs"))
         k.done()
         return spec
 
@@ -265,23 +214,19 @@ class SpecReader:
         return self.cache[key]
 
     def precision(self, r: Reader) -> Precision:
-        keep = r.child("keep")
         spec = Precision(
             r.take("name", str),
             r.take("type", str),
             self.target(Reader(r.take("lowering", dict), r.path("lowering"), self.faults)),
-            Keep(keep.strings("op_types"), keep.strings("nodes")),
+            self.keep(r),
         )
         if spec.type not in COMPUTE_TYPES:
             r.fault("type", f"unknown compute type '{spec.type}'", nearest(spec.type, COMPUTE_TYPES))
-        keep.done()
         r.done()
         return spec
 
     def backend(self, r: Reader) -> Backend:
-        spec = Backend(
-            r.take("name", str), r.take("_target_", str), r.strings("types"), r.take("options", dict, {})
-        )
+        spec = Backend(r.take("name", str), r.take("_target_", str), r.strings("types"), r.take("options", dict, {}))
         r.done()
         return spec
 
@@ -306,15 +251,3 @@ class SpecReader:
 
 
 EXAMPLES = ("normal", "uniform", "constant", "bernoulli", "integers")
-
-
-def _dim_mapping(node: Any) -> Any:
-    return {"formula": node} if isinstance(node, str) else node
-
-
-def _bound(name: str, point: str, exprs: Mapping[str, Any], via: tuple[str, ...]) -> int:
-    """The value of a bound whose expression may read the same bound of other dims."""
-    if name in via:
-        raise ExprError(f"dims read each other: {' → '.join([*via, name])}")
-    expr = exprs[name][point]
-    return evaluate(expr, {s: _bound(s, point, exprs, (*via, name)) for s in symbols(expr)})

@@ -71,8 +71,8 @@ def _imports(module: str, path: Path) -> Iterator[str]:
 def _running(node: ast.AST) -> Iterator[ast.AST]:
     """Every node below `node` that can run: not what stands under `if TYPE_CHECKING:`."""
     if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-        for child in node.orelse:
-            yield from _running(child)
+        for statement in node.orelse:
+            yield from _running(statement)
         return
     yield node
     for child in ast.iter_child_nodes(node):

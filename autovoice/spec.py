@@ -88,15 +88,19 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Keep:
-    """What stays in float32 under a lower precision: operator types, node names (shell patterns)."""
+    """What stays in float32 under a lower precision.
+
+    Operator types; node names (shell patterns); and all that is computed from an input until it becomes an
+    integer or a bool, as an index from a position or a pitch does.
+    """
 
     op_types: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
 
     def __or__(self, other: Keep) -> Keep:
-        return Keep(
-            tuple(sorted({*self.op_types, *other.op_types})), tuple(sorted({*self.nodes, *other.nodes}))
-        )
+        names = ("op_types", "nodes", "inputs")
+        return Keep(*(tuple(sorted({*getattr(self, n), *getattr(other, n)})) for n in names))
 
 
 @dataclass(frozen=True)

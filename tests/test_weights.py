@@ -200,9 +200,7 @@ def test_truncated_file(saved, name, keep):
     assert "fetch it again if it was cut short" in error.fix
 
 
-@pytest.mark.parametrize(
-    "data", [b"<html>404</html>", b"version https://git-lfs.github.com", b"\x80\x02}q\x00."]
-)
+@pytest.mark.parametrize("data", [b"<html>404</html>", b"version https://git-lfs.github.com", b"\x80\x02}q\x00."])
 def test_file_of_another_kind(tmp_path, data):
     path = tmp_path / "net.pth"
     path.write_bytes(data)
@@ -340,9 +338,7 @@ def test_wrong_shape(saved, strict):
     net, state = Net(), {**Net().state_dict(), "linear.bias": torch.ones(7)}
     before = net.conv.weight.clone()
     error = refusal(net, path := saved(state), strict=strict)
-    assert error.fact == (
-        f"1 of 6 parameters have another shape in '{path}': linear.bias: got (7,), expected (2,)"
-    )
+    assert error.fact == (f"1 of 6 parameters have another shape in '{path}': linear.bias: got (7,), expected (2,)")
     assert "strict=false does not skip shapes" in error.fix
     torch.testing.assert_close(net.conv.weight, before)  # a refused file leaves the module untouched
 

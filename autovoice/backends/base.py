@@ -57,7 +57,9 @@ def backend_from_target(target: str, options: Mapping[str, Any]) -> Backend:
     try:
         cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as e:
-        raise ConfigError([Fault("backend._target_", f"'{target}' cannot be imported: {e}", "package.module.Class")]) from e
+        raise ConfigError(
+            [Fault("backend._target_", f"'{target}' cannot be imported: {e}", "package.module.Class")]
+        ) from e
     return cast(Backend, cls(options))
 
 

@@ -41,8 +41,8 @@ class OnnxRuntime:
         self.threads = int(options.get("intra_op_num_threads", 0))
 
     def engine_from_onnx(self, model: Path, engine: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
-        from autovoice.measure.precision import count_nodes, count_weights
         from autovoice.files import link_or_copy
+        from autovoice.measure.precision import count_nodes, count_weights
 
         link_or_copy(model, engine)
         with tempfile.TemporaryDirectory() as folder:
@@ -77,8 +77,10 @@ class OnnxRuntime:
             raise BuildError(f"onnxruntime cannot load {path.name}: {_line(e)}", f"file: {path}") from e
         got = [p for p in session.get_providers() if p in self.providers]
         if got != self.providers:
-            raise BuildError(f"onnxruntime gave {session.get_providers()}, asked for {self.providers}",
-                             "install the provider's libraries, or choose another provider")  # fmt: skip
+            raise BuildError(
+                f"onnxruntime gave {session.get_providers()}, asked for {self.providers}",
+                "install the provider's libraries, or choose another provider",
+            )
         return session
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -10,19 +10,46 @@ import onnx
 
 from autovoice.errors import LoweringError, nearest
 
+_FLOATS = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.BFLOAT16,
+    onnx.TensorProto.DOUBLE,
+)
 
-def kept_nodes(model: onnx.ModelProto, keep: Mapping[str, Any]) -> list[str]:
-    """Names of the nodes that `keep` means. Raises LoweringError for a pattern that means nothing.
 
-    An exclusion that matches no node would be a silent no-op, the commonest mistake with such lists. An operator
-    type may be absent: lists of types are shared between components.
+def kept_nodes(model: onnx.ModelProto, keep: Mapping[str, Any], strict: bool = True) -> list[str]:
+    """Names of the nodes that `keep` means, in graph order.
+
+    When `strict`, raises LoweringError for a pattern or an input that means nothing: an exclusion that matches
+    no node would be a silent no-op, the commonest mistake with such lists. An operator type may be absent, since
+    lists of types are shared between components.
     """
-    names = [n.name for n in model.graph.node]
-    for pattern in keep["nodes"]:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise LoweringError(f"keep.nodes: '{pattern}' matches no node", nearest(pattern, names)[:300])
+    graph = model.graph
+    if strict:
+        _check("nodes", keep["nodes"], [n.name for n in graph.node])
+        _check("inputs", keep["inputs"], [v.name for v in graph.input])
+    reached = _reached(model, set(keep["inputs"])) if keep["inputs"] else set()
     return [
         n.name
-        for n in model.graph.node
-        if n.op_type in keep["op_types"] or any(fnmatchcase(n.name, p) for p in keep["nodes"])
+        for n in graph.node
+        if n.op_type in keep["op_types"] or n.name in reached or any(fnmatchcase(n.name, p) for p in keep["nodes"])
     ]
+
+
+def _check(key: str, patterns: list[str], names: list[str]) -> None:
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise LoweringError(f"keep.{key}: '{pattern}' matches nothing", nearest(pattern, names)[:300])
+
+
+def _reached(model: onnx.ModelProto, inputs: Set[str]) -> set[str]:
+    """Nodes that compute from these inputs through floating point values alone."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    types = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
+    live, reached = set(inputs), set()
+    for node in graph.node:  # in topological order
+        if live.intersection(node.input):
+            reached.add(node.name)
+            live.update(o for o in node.output if types.get(o) in _FLOATS)
+    return reached

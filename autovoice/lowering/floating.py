@@ -9,9 +9,9 @@ from typing import Any
 import onnx
 
 from autovoice.errors import LoweringError
+from autovoice.files import link_or_copy
 from autovoice.lowering.exclude import kept_nodes
 from autovoice.onnx_io import save
-from autovoice.files import link_or_copy
 
 
 def keep_float32(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,6 +23,7 @@ def keep_float32(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[st
 def to_float16(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[str, Any]:
     """Weights and computation in float16, inputs and outputs as declared (ONNX Runtime's converter)."""
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     model = onnx.load(source)
     kept = kept_nodes(model, keep)
@@ -34,8 +35,12 @@ def to_float16(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[str,
             node_block_list=kept,
         )
     except (ValueError, RuntimeError, AttributeError) as e:
-        raise LoweringError(f"the graph cannot be converted to float16: {e}",
-                            "keep the operator or node it names in float32: component.x.keep.op_types=[…]") from e  # fmt: skip
+        raise LoweringError(
+            f"the graph cannot be converted to float16: {e}",
+            "keep the operator or node it names in float32: component.x.keep.op_types=[…]",
+        ) from e
+    _drop_round_trips(lowered)
+    OnnxModel(lowered).topological_sort()  # the converter appends its casts at the end
     _check_whole(lowered, "float16")
     save(lowered, target)
     return {"kept": kept}
@@ -53,9 +58,41 @@ def to_bfloat16(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[str
     return {"kept": kept}
 
 
+def _drop_round_trips(model: onnx.ModelProto) -> None:
+    """Remove float32 → float16 → float32 casts, in place.
+
+    The converter puts one between an input and a node kept in float32, and between two such nodes: what was to
+    be kept would be rounded all the same.
+    """
+    nodes, outputs = model.graph.node, {v.name for v in model.graph.output}
+    known = onnx.shape_inference.infer_shapes(model).graph
+    floats = {
+        v.name for v in (*known.value_info, *known.input) if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    }
+    halved = {n.output[0]: n.input[0] for n in nodes if _casts_to(n, onnx.TensorProto.FLOAT16) and n.input[0] in floats}
+    whole = {
+        n.output[0]: halved[n.input[0]]
+        for n in nodes
+        if _casts_to(n, onnx.TensorProto.FLOAT) and n.input[0] in halved and n.output[0] not in outputs
+    }
+    for node in nodes:
+        for i, name in enumerate(node.input):
+            node.input[i] = whole.get(name, name)
+    for _ in range(2):  # the second casts fall first, then the first casts that only they read
+        read = {name for node in nodes for name in node.input} | outputs
+        for node in [n for n in nodes if n.op_type == "Cast" and n.output[0] not in read]:
+            nodes.remove(node)
+
+
+def _casts_to(node: onnx.NodeProto, dtype: int) -> bool:
+    return node.op_type == "Cast" and any(a.name == "to" and a.i == dtype for a in node.attribute)
+
+
 def _check_whole(model: onnx.ModelProto, to: str) -> None:
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as e:
-        raise LoweringError(f"the {to} graph is not a valid model: {str(e).splitlines()[0]}",
-                            "keep the node it names in float32: component.x.keep.nodes=[…]") from e  # fmt: skip
+        raise LoweringError(
+            f"the {to} graph is not a valid model: {str(e).splitlines()[0]}",
+            "keep the node it names in float32: component.x.keep.nodes=[…]",
+        ) from e

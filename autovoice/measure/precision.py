@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from autovoice.errors import PrecisionError
+from autovoice.lowering.exclude import kept_nodes
 from autovoice.onnx_io import dtype_name
 
 #: operators with the arithmetic that precision is asked for
-HEAVY = ("Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "RNN", "FusedConv", "FusedMatMul", "FusedGemm")
+HEAVY = (
+    "Conv",
+    "ConvTranspose",
+    "MatMul",
+    "Gemm",
+    "LSTM",
+    "GRU",
+    "RNN",
+    "FusedConv",
+    "FusedMatMul",
+    "FusedGemm",
+)
 _FLOATS = ("float32", "float16", "bfloat16", "float64")
 #: these only move or make values
 _NEUTRAL = ("Cast", "Constant", "Identity", "Shape")
@@ -36,21 +47,19 @@ def count_weights(path: Path) -> dict[str, int]:
 
 def check_delivered(path: Path, asked: str, keep: Mapping[str, Any]) -> None:
     """Raise PrecisionError unless every heavy node that is not kept computes in `asked`."""
-    typed = list(_typed(path))
-    heavy = [(n, t) for n, t in typed if n.op_type in HEAVY and not _kept(n, keep)]
+    kept = set(kept_nodes(onnx.load(path), keep, strict=False))
+    typed = [(n, t) for n, t in _typed(path) if n.name not in kept]
+    heavy = [(n, t) for n, t in typed if n.op_type in HEAVY]
     wrong = [(n, t) for n, t in heavy if t != asked]
     if wrong:
         node, got = wrong[0]
         raise PrecisionError(
-            f"asked {asked}, but {len(wrong)} of {len(heavy)} heavy nodes are not: {node.name} ({node.op_type}) is {got}",
+            f"asked {asked}, but {len(wrong)} of {len(heavy)} heavy nodes are not: "
+            f"{node.name} ({node.op_type}) is {got}",
             "name them in keep.nodes if that is meant",
         )
-    if typed and not heavy and not any(t == asked or _kept(n, keep) for n, t in typed):
+    if typed and not heavy and not any(t == asked for _, t in typed):
         raise PrecisionError(f"asked {asked}, but no node of the graph computes in it", "it is in float32 throughout")
-
-
-def _kept(node: onnx.NodeProto, keep: Mapping[str, Any]) -> bool:
-    return node.op_type in keep["op_types"] or any(fnmatchcase(node.name, p) for p in keep["nodes"])
 
 
 def _typed(path: Path) -> list[tuple[onnx.NodeProto, str]]:

@@ -81,9 +81,7 @@ class ResidualCoupling(nn.Module):
 class WaveNet(nn.Module):
     """Dilated convolutions with a tanh·sigmoid gate, conditioned in every layer; output is the skip sum."""
 
-    def __init__(
-        self, hidden: int, kernel_size: int, dilation_rate: int, n_layers: int, conditioning: int
-    ) -> None:
+    def __init__(self, hidden: int, kernel_size: int, dilation_rate: int, n_layers: int, conditioning: int) -> None:
         super().__init__()
         self.hidden = hidden
         self.in_layers = nn.ModuleList()
@@ -91,9 +89,7 @@ class WaveNet(nn.Module):
         for layer in range(n_layers):
             dilation = dilation_rate**layer
             padding = (kernel_size - 1) * dilation // 2
-            self.in_layers.append(
-                nn.Conv1d(hidden, 2 * hidden, kernel_size, dilation=dilation, padding=padding)
-            )
+            self.in_layers.append(nn.Conv1d(hidden, 2 * hidden, kernel_size, dilation=dilation, padding=padding))
             # The last layer has nobody to hand a residual to.
             width = hidden if layer == n_layers - 1 else 2 * hidden
             self.res_skip_layers.append(nn.Conv1d(hidden, width, 1))

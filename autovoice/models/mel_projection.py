@@ -22,9 +22,7 @@ class MelProjection(nn.Module):
     ) -> None:
         super().__init__()
         self.pre = nn.Conv1d(channels, hidden, 5, padding=2)
-        self.blocks = nn.Sequential(
-            *(ResidualConv(hidden, kernel_size, 1 / sqrt(n_blocks)) for _ in range(n_blocks))
-        )
+        self.blocks = nn.Sequential(*(ResidualConv(hidden, kernel_size, 1 / sqrt(n_blocks)) for _ in range(n_blocks)))
         self.out = nn.Conv1d(hidden, mel_channels, 1)
         scaled_normal_(self.pre)
         growth = (1 + 1 / n_blocks) ** n_blocks  # of the variance through the blocks

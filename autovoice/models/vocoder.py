@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autovoice.models.layers import LOG_MEL_MEAN, LOG_MEL_STD, LEAKY_GAIN, LEAKY_SLOPE, scaled_normal_
+from autovoice.models.layers import LEAKY_GAIN, LEAKY_SLOPE, LOG_MEL_MEAN, LOG_MEL_STD, scaled_normal_
 
 BRANCH_GAIN = 0.6  # of a residual branch at the start: variance grows by 1.36 a pair, not by 2
 AUDIO_RMS = 0.15
@@ -81,9 +81,7 @@ class ResBlock(nn.Module):
     def __init__(self, channels: int, kernel_size: int, dilations: Sequence[int]) -> None:
         super().__init__()
         self.convs1 = nn.ModuleList(
-            nn.Conv1d(
-                channels, channels, kernel_size, dilation=dilation, padding=(kernel_size - 1) * dilation // 2
-            )
+            nn.Conv1d(channels, channels, kernel_size, dilation=dilation, padding=(kernel_size - 1) * dilation // 2)
             for dilation in dilations
         )
         self.convs2 = nn.ModuleList(

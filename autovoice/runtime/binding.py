@@ -40,7 +40,9 @@ class Binder:
                 raise FeedError(f"there is no input '{name}'", nearest(name, self.tensors))
         for name in self.tensors:
             if name not in feeds and name not in self.defaults:
-                raise FeedError(f"input '{name}' is missing", f"given: {choices(feeds)}; inputs: {choices(self.tensors)}")
+                raise FeedError(
+                    f"input '{name}' is missing", f"given: {choices(feeds)}; inputs: {choices(self.tensors)}"
+                )
 
     def _check_one(self, name: str, array: Any, sizes: dict[str, int], source: dict[str, str]) -> None:
         dtype, shape = self.tensors[name]
@@ -49,8 +51,10 @@ class Binder:
         if array.dtype != dtype:
             raise FeedError(f"input '{name}' is {array.dtype}, expected {dtype}", f"{name}.astype(np.{dtype})")
         if array.ndim != len(shape):
-            raise FeedError(f"input '{name}' has shape {list(array.shape)}, expected {_shown(shape)}",
-                            f"{len(shape)} axes, got {array.ndim}")  # fmt: skip
+            raise FeedError(
+                f"input '{name}' has shape {list(array.shape)}, expected {_shown(shape)}",
+                f"{len(shape)} axes, got {array.ndim}",
+            )
         for i, (size, axis) in enumerate(zip(array.shape, shape, strict=True)):
             if axis == size:
                 continue
@@ -65,14 +69,18 @@ class Binder:
         known = sizes.get(symbol)
         if known is not None:
             if known != size:
-                raise FeedError(f"input '{name}' axis {i} ({symbol}) is {size}, but {source[symbol]} has {known}",
-                                f"inputs that share '{symbol}' must agree")  # fmt: skip
+                raise FeedError(
+                    f"input '{name}' axis {i} ({symbol}) is {size}, but {source[symbol]} has {known}",
+                    f"inputs that share '{symbol}' must agree",
+                )
             return
         dim = self.dims[symbol]
         where = f"input '{name}' axis {i} ({symbol})"
         if not dim.min <= size <= dim.max:
-            raise FeedError(f"{where} is {size}, the built profile is {dim.min} … {dim.max}",
-                            f"build for more with dims.{_root(dim)}")  # fmt: skip
+            raise FeedError(
+                f"{where} is {size}, the built profile is {dim.min} … {dim.max}",
+                f"build for more with dims.{_root(dim)}",
+            )
         if size % dim.multiple:
             raise FeedError(f"{where} is {size}, expected a multiple of {dim.multiple}", "pad it")
         sizes[symbol] = size
@@ -90,16 +98,20 @@ class Binder:
                 if isinstance(axis, str) and not is_symbol(axis) and symbols(axis) <= sizes.keys():
                     value = evaluate(axis, sizes)
                     if value != array.shape[i]:
-                        raise FeedError(f"input '{name}' axis {i} is {array.shape[i]}, expected {axis} = {value}",
-                                        f"at {_at(axis, sizes)}")  # fmt: skip
+                        raise FeedError(
+                            f"input '{name}' axis {i} is {array.shape[i]}, expected {axis} = {value}",
+                            f"at {_at(axis, sizes)}",
+                        )
 
     def _default(self, name: str, sizes: Mapping[str, int]) -> np.ndarray:
         dtype, shape = self.tensors[name]
         try:
             return np.full([evaluate(axis, sizes) for axis in shape], self.defaults[name], dtype)
         except (KeyError, ExprError) as e:
-            raise FeedError(f"input '{name}' has a default, but no size: {_shown(shape)}",
-                            "no other input given has these dims; give this one too") from e  # fmt: skip
+            raise FeedError(
+                f"input '{name}' has a default, but no size: {_shown(shape)}",
+                "no other input given has these dims; give this one too",
+            ) from e
 
 
 def _root(dim: Dim) -> str:

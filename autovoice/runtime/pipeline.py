@@ -97,9 +97,7 @@ class Pipeline:
             raise FeedError(f"no component '{name}' is loaded", nearest(name, self.components))
         return self.components[name]
 
-    def run(
-        self, feeds: Mapping[str, np.ndarray], outputs: Iterable[str] | None = None
-    ) -> dict[str, np.ndarray]:
+    def run(self, feeds: Mapping[str, np.ndarray], outputs: Iterable[str] | None = None) -> dict[str, np.ndarray]:
         """The pipeline's outputs by name, or any wires of it by `outputs`.
 
         Inputs left out take their declared default. Raises FeedError for a wrong name, dtype, rank or size, and
@@ -138,7 +136,9 @@ def _session(folder: Path, component: Mapping[str, Any]) -> Session:
     except OSError as e:
         raise ArtefactError(f"{path}: {e.strerror}", "copy the whole folder, or build it again") from e
     if digest != component["sha256"]:
-        raise ArtefactError(f"{path}: is not the file that was built (sha256 {digest[:12]}…, "
-                            f"manifest {component['sha256'][:12]}…)", "run the build again; it restores the file")  # fmt: skip
+        raise ArtefactError(
+            f"{path}: is not the file that was built (sha256 {digest[:12]}…, manifest {component['sha256'][:12]}…)",
+            "run the build again; it restores the file",
+        )
     backend = backend_from_name(component["backend"]["name"], component["backend"]["options"])
     return backend.session_from_engine(path, tuple(component["outputs"]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from autovoice.backends.base import backend_from_target
-from autovoice.steps.context import Context
 from autovoice.measure.precision import check_delivered
+from autovoice.steps.context import Context
 
 
 def run(context: Context) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import torch
 
 from autovoice.errors import ExportError
 from autovoice.expr import evaluate, symbols
-from autovoice.steps.context import Context
 from autovoice.onnx_io import name_axes, save, simplified
+from autovoice.steps.context import Context
 from autovoice.steps.module import TORCH_DTYPES, call, load_module
 
 
@@ -59,18 +59,20 @@ def check_outputs(outputs: Mapping[str, torch.Tensor], fields: Mapping[str, Any]
             raise ExportError(f"output '{name}' is a {type(tensor).__name__}, not a tensor", "return tensors only")
         dtype = str(tensor.dtype).removeprefix("torch.")
         if dtype != declared["dtype"]:
-            raise ExportError(f"output '{name}' is {dtype}, declared {declared['dtype']}",
-                              f"outputs.{name}.dtype={dtype}, or convert it in forward()")  # fmt: skip
+            raise ExportError(
+                f"output '{name}' is {dtype}, declared {declared['dtype']}",
+                f"outputs.{name}.dtype={dtype}, or convert it in forward()",
+            )
         fixed = [a if isinstance(a, int) else None for a in declared["shape"]]
         same = len(fixed) == tensor.ndim and all(f in (None, n) for f, n in zip(fixed, tensor.shape, strict=True))
         if not same:
-            raise ExportError(f"output '{name}' is {list(tensor.shape)}, declared {declared['shape']}",
-                              f"traced with {_sizes(fields)}; correct outputs.{name}.shape")  # fmt: skip
+            raise ExportError(
+                f"output '{name}' is {list(tensor.shape)}, declared {declared['shape']}",
+                f"traced with {_sizes(fields)}; correct outputs.{name}.shape",
+            )
 
 
-def exported(
-    module: torch.nn.Module, feeds: Mapping[str, torch.Tensor], fields: Mapping[str, Any]
-) -> onnx.ModelProto:
+def exported(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor], fields: Mapping[str, Any]) -> onnx.ModelProto:
     """The dynamo exporter's graph. Raises ExportError with advice where the cause is known."""
     dims: dict[str, Any] = {}
     shapes = {name: _dynamic(t["shape"], dims) for name, t in fields["inputs"].items()}

@@ -7,8 +7,8 @@ from typing import Any
 import onnx
 
 from autovoice.errors import ExportError
-from autovoice.steps.context import Context
 from autovoice.onnx_io import name_axes, read, save, simplified
+from autovoice.steps.context import Context
 
 
 def run(context: Context) -> dict[str, Any]:

@@ -27,11 +27,15 @@ def load_module(fields: Mapping[str, Any], files: Mapping[str, Path]) -> torch.n
         module = instantiate({"_target_": target, **kwargs}, _convert_="all")
     except InstantiationException as e:
         cause = e.__cause__ or e
-        raise ExportError(f"{target}({_shown(kwargs)}) cannot be made: {type(cause).__name__}: {_line(cause)}",
-                          "see `model:` of the component; its keys are the constructor's arguments") from e  # fmt: skip
+        raise ExportError(
+            f"{target}({_shown(kwargs)}) cannot be made: {type(cause).__name__}: {_line(cause)}",
+            "see `model:` of the component; its keys are the constructor's arguments",
+        ) from e
     if not isinstance(module, torch.nn.Module):
-        raise ExportError(f"{target} made a {type(module).__name__}, not a torch.nn.Module",
-                          "`_target_` names a module class, or a function that returns a module")  # fmt: skip
+        raise ExportError(
+            f"{target} made a {type(module).__name__}, not a torch.nn.Module",
+            "`_target_` names a module class, or a function that returns a module",
+        )
     if "checkpoint" in files:
         c = fields["checkpoint"]
         load_checkpoint(module, files["checkpoint"], c["key"], c["prefix"], c["strict"])
@@ -49,12 +53,16 @@ def _check_arguments(module: torch.nn.Module, fields: Mapping[str, Any]) -> None
     names = {p.name for p in parameters}
     for name in declared:
         if name not in names:
-            raise ExportError(f"forward() of {fields['model']['target']} has no argument '{name}'",
-                              f"inputs: {{<argument>: <wire>}}; {nearest(name, names)}")  # fmt: skip
+            raise ExportError(
+                f"forward() of {fields['model']['target']} has no argument '{name}'",
+                f"inputs: {{<argument>: <wire>}}; {nearest(name, names)}",
+            )
     required = {p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL}
     for name in sorted(required - set(declared)):
-        raise ExportError(f"forward() of {fields['model']['target']} needs '{name}', which is not in `inputs:`",
-                          f"declared: {', '.join(declared)}")  # fmt: skip
+        raise ExportError(
+            f"forward() of {fields['model']['target']} needs '{name}', which is not in `inputs:`",
+            f"declared: {', '.join(declared)}",
+        )
 
 
 def call(
@@ -75,8 +83,10 @@ def call(
         return {o: got[o] for o in outputs}
     values = got if isinstance(got, tuple | list) else (got,)
     if len(values) != len(outputs):
-        raise ExportError(f"forward() of {name} returned {len(values)} tensors, {len(outputs)} are declared",
-                          f"declared outputs: {', '.join(outputs)}")  # fmt: skip
+        raise ExportError(
+            f"forward() of {name} returned {len(values)} tensors, {len(outputs)} are declared",
+            f"declared outputs: {', '.join(outputs)}",
+        )
     return dict(zip(outputs, values, strict=True))
 
 

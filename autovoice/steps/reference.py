@@ -32,6 +32,8 @@ def checked(outputs: dict[str, np.ndarray], fields: Any, point: str) -> dict[str
     for name, value in outputs.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             bad = int((~np.isfinite(value)).sum())
-            raise StepError(f"the module's own output '{name}' has {bad} values that are not finite at {point}",
-                            f"shape {list(value.shape)}; look at its weights and at its inputs' `example:`")  # fmt: skip
+            raise StepError(
+                f"the module's own output '{name}' has {bad} values that are not finite at {point}",
+                f"shape {list(value.shape)}; look at its weights and at its inputs' `example:`",
+            )
     return {fields["outputs"][name]["wire"]: value for name, value in outputs.items()}

@@ -10,8 +10,8 @@ import numpy as np
 
 from autovoice.backends.base import backend_from_target
 from autovoice.errors import GateError
-from autovoice.steps.context import Context
 from autovoice.measure.parity import ERRORS, compare, misses
+from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, feeds_at, load_point
 
 
@@ -50,8 +50,10 @@ def judge(report: Mapping[str, Mapping[str, Mapping[str, Any]]], gates: Mapping[
         if misses(parity, {metric: threshold}):
             sign = "≤" if metric in ERRORS else "≥"
             raise GateError(
-                f"{metric} {parity[metric]:.6g} at {point} of '{wire}' {parity['shape']}, the gate asks {sign} {threshold}",
-                f"keep sensitive nodes in float32 (component.x.keep.op_types=[…]), a higher precision, or gate.*.{metric}",
+                f"{metric} {parity[metric]:.6g} of '{wire}' at {point} {parity['shape']}, "
+                f"the gate asks {sign} {threshold}",
+                "keep sensitive nodes in float32 (component.<name>.keep.op_types=[…]), choose a higher precision, "
+                f"or set gate.component.{metric} / gate.end_to_end.{metric}",
             )
 
 

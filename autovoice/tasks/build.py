@@ -27,7 +27,10 @@ def build_and_tell(invocation: Invocation) -> Built:
         print(f"\n{summary(built)}\n{built.folder / 'manifest.json'}", flush=True)
         return built
     done = f"restored {', '.join(built.written)}" if built.written else "nothing to do"
-    print(f"{invocation.title}: {done}, {len(built.plan.steps)} steps reused → {built.folder / 'manifest.json'}", flush=True)
+    print(
+        f"{invocation.title}: {done}, {len(built.plan.steps)} steps reused → {built.folder / 'manifest.json'}",
+        flush=True,
+    )
     return built
 
 
@@ -47,7 +50,14 @@ def _row(c: Any, built: Built) -> list[str]:
     got, total = counts.get(c.precision.type, 0), sum(counts.values())
     verify = built.records[f"{c.name}.verify"].result
     delivered = f"{c.precision.name} {got}/{total} nodes"
-    return [c.name, c.precision.name, delivered, megabytes(record["size"]), *_parity(verify), _spent(built, c.name)]
+    return [
+        c.name,
+        c.precision.name,
+        delivered,
+        megabytes(record["size"]),
+        *_parity(verify),
+        _spent(built, c.name),
+    ]
 
 
 def _parity(result: Mapping[str, Any]) -> list[str]:

@@ -14,11 +14,22 @@ def run(invocation: Invocation) -> int:
     s = invocation.settings
     for name in ("input", "output"):
         if getattr(s, name) is None:
-            raise AudioError(f"task=convert needs {name}=", "autovoice task=convert input=in.wav speaker=spk.npy output=out.wav")
+            raise AudioError(
+                f"task=convert needs {name}=",
+                "autovoice task=convert input=in.wav speaker=spk.npy output=out.wav",
+            )
     assert s.input is not None
     assert s.output is not None
     request = ConvertRequest(
-        s.input, s.output, s.speaker, s.transpose, s.sampling_temperature, s.output_sample_rate, s.seed, s.f0_min, s.f0_max
+        s.input,
+        s.output,
+        s.speaker,
+        s.transpose,
+        s.sampling_temperature,
+        s.output_sample_rate,
+        s.seed,
+        s.f0_min,
+        s.f0_max,
     )
     check_request(request)
     with loaded(invocation) as pipeline:

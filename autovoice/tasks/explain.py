@@ -19,9 +19,14 @@ def run(invocation: Invocation) -> int:
         before = last.get(planned.step.id)
         reasons = planned.why
         if planned.record is not None and before is not None and before["key"] != planned.key:
-            reasons = (*changed(before["inputs"], planned.inputs), "built like this before: that artefact is reused")
+            reasons = (
+                *changed(before["inputs"], planned.inputs),
+                "built like this before: that artefact is reused",
+            )
         for why in reasons:
             print(f"   {why}")
-        covers = ", ".join(f"{len(planned.inputs[part])} {part}" for part in ("fields", "needs", "files", "code", "tools"))
+        covers = ", ".join(
+            f"{len(planned.inputs[part])} {part}" for part in ("fields", "needs", "files", "code", "tools")
+        )
         print(f"   the key covers {covers}")
     return 0

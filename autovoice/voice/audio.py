@@ -121,9 +121,7 @@ def check_writable(path: Path, subtype: str = "PCM_16") -> None:
     if path.is_dir():
         raise AudioError(f"{path}: is a folder", f"name a file in it, for example {path / 'converted.wav'}")
     if not path.parent.is_dir():
-        raise AudioError(
-            f"{path}: the folder {path.parent} does not exist", f"create it with `mkdir -p {path.parent}`"
-        )
+        raise AudioError(f"{path}: the folder {path.parent} does not exist", f"create it with `mkdir -p {path.parent}`")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise AudioError(
             f"{path}: the folder {path.parent} is not writable",
@@ -177,9 +175,7 @@ def _unreadable(path: Path, error: Exception) -> AudioError:
         )
     if path.stat().st_size == 0:
         return AudioError(f"{path}: the file is empty", "copy or export the recording again")
-    return AudioError(
-        f"{path}: cannot be read as audio ({reason})", f"possible are {READABLE}; {CONVERT_HINT}"
-    )
+    return AudioError(f"{path}: cannot be read as audio ({reason})", f"possible are {READABLE}; {CONVERT_HINT}")
 
 
 def _header(path: Path, file: sf.SoundFile) -> Header:

@@ -126,6 +126,4 @@ def test_hubert_base(check_export, parameters):
     assert isinstance(encoder.proj, nn.Linear)
     assert encoder.proj.weight.shape == (256, 768)
     fold_weight_norm(encoder)
-    check_export(
-        encoder, feeds, AXES, "content_features", ((1, 40),), allowed=frozenset({"InstanceNormalization"})
-    )
+    check_export(encoder, feeds, AXES, "content_features", ((1, 40),), allowed=frozenset({"InstanceNormalization"}))

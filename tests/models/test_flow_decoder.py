@@ -69,10 +69,7 @@ def inverse_by_equations(weights, z, mask, conditioning):
         g = conv(weights, f"{enc}.cond_layer", conditioning)
         total = torch.zeros_like(h)
         for layer in range(4):
-            a = (
-                conv(weights, f"{enc}.in_layers.{layer}", h, padding=2)
-                + g[:, 384 * layer : 384 * (layer + 1)]
-            )
+            a = conv(weights, f"{enc}.in_layers.{layer}", h, padding=2) + g[:, 384 * layer : 384 * (layer + 1)]
             rs = conv(weights, f"{enc}.res_skip_layers.{layer}", a[:, :192].tanh() * a[:, 192:].sigmoid())
             if layer < 3:
                 h = (h + rs[:, :192]) * mask

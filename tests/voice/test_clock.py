@@ -17,9 +17,7 @@ def test_frame_count_depends_on_the_duration_alone(rate: int, seconds: int) -> N
     assert frame_count(seconds * rate, rate, 22050, 256) == ceil(Fraction(seconds * 22050, 256))
 
 
-@pytest.mark.parametrize(
-    ("samples", "frames"), [(0, 0), (1, 1), (256, 1), (257, 2), (512, 2), (256 * 10**9, 10**9)]
-)
+@pytest.mark.parametrize(("samples", "frames"), [(0, 0), (1, 1), (256, 1), (257, 2), (512, 2), (256 * 10**9, 10**9)])
 def test_a_started_frame_counts_and_an_exact_multiple_gains_none(samples: int, frames: int) -> None:
     assert frame_count(samples, 22050, 22050, 256) == frames
 

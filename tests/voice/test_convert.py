@@ -176,18 +176,12 @@ def test_a_loud_voice_is_scaled_and_reported(pipeline: Pipeline, request_: Conve
         ({"input": Path("absent.wav")}, "absent.wav: no such file"),
     ],
 )
-def test_refused_requests(
-    pipeline: Pipeline, request_: ConvertRequest, change: dict[str, Any], fact: str
-) -> None:
+def test_refused_requests(pipeline: Pipeline, request_: ConvertRequest, change: dict[str, Any], fact: str) -> None:
     assert fact in refused_before_running(pipeline(), replace(request_, **change))
 
 
-@pytest.mark.parametrize(
-    ("name", "fact"), [("out.xyz", "suffix '.xyz'"), ("in.wav", "is the recording to convert")]
-)
-def test_refused_outputs(
-    pipeline: Pipeline, request_: ConvertRequest, tmp_path: Path, name: str, fact: str
-) -> None:
+@pytest.mark.parametrize(("name", "fact"), [("out.xyz", "suffix '.xyz'"), ("in.wav", "is the recording to convert")])
+def test_refused_outputs(pipeline: Pipeline, request_: ConvertRequest, tmp_path: Path, name: str, fact: str) -> None:
     assert fact in refused_before_running(pipeline(), replace(request_, output=tmp_path / name))
 
 
@@ -266,7 +260,5 @@ def test_an_error_of_the_pipeline_passes_through(pipeline: Pipeline, request_: C
 
 
 def test_neither_torch_nor_hydra_is_imported() -> None:
-    code = (
-        "import sys, autovoice.voice.convert as _; print({'torch', 'hydra', 'swift_f0'} & set(sys.modules))"
-    )
+    code = "import sys, autovoice.voice.convert as _; print({'torch', 'hydra', 'swift_f0'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

@@ -117,9 +117,7 @@ def test_filled_without_any_voice_is_zero() -> None:
     assert not Pitch(np.zeros(4, np.float32), np.zeros(4, np.bool_)).filled().any()
 
 
-@pytest.mark.parametrize(
-    ("semitones", "factor"), [(12, 2), (-12, 0.5), (0, 1), (7, 2 ** (7 / 12)), (-24, 0.25)]
-)
+@pytest.mark.parametrize(("semitones", "factor"), [(12, 2), (-12, 0.5), (0, 1), (7, 2 ** (7 / 12)), (-24, 0.25)])
 def test_transposition(semitones: float, factor: float) -> None:
     hz = np.array([0, 110, 220.5], np.float32)
     shifted = transpose(hz, semitones)

@@ -72,8 +72,6 @@ def test_an_archive(tmp_path: Path) -> None:
 
 def test_a_header_that_claims_more_than_the_file_holds(tmp_path: Path) -> None:
     with (tmp_path / "spk.npy").open("wb") as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": "<f4", "fortran_order": False, "shape": (2**40,)}
-        )
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (2**40,)})
     with pytest.raises(AudioError, match="is not a plain"):
         read_speaker(tmp_path / "spk.npy")

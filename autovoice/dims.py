@@ -1,0 +1,85 @@
+"""The dims of a configuration, their bounds computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from autovoice.errors import Fault, nearest
+from autovoice.expr import ExprError, canonical, evaluate, symbols
+from autovoice.reader import Reader
+from autovoice.spec import POINTS, Dim
+
+
+def read_dims(node: Any, faults: list[Fault]) -> dict[str, Dim]:
+    """All dims; a bound may be arithmetic over the same bound of other dims, so they resolve lazily."""
+    if not isinstance(node, Mapping):
+        faults.append(Fault("dims", f"must be a mapping, got {node!r}"))
+        return {}
+    readers = {n: Reader(_dim_mapping(d), f"dims.{n}", faults) for n, d in node.items()}
+    exprs = {name: _bounds(r) for name, r in readers.items()}
+    resolved = {name: _resolve(name, exprs, readers[name]) for name in exprs}
+    dims = {}
+    for i, (name, r) in enumerate(readers.items()):
+        low, opt, high = resolved[name]
+        # an even, distinct size per symbol: equal sizes invite the exporter to tie axes together
+        trace = r.take("trace", int, 24 + 2 * i)
+        buckets = tuple(b for b in r.take("buckets", list, []) if type(b) is int)
+        formula = exprs[name]["formula"]
+        multiple = r.take("multiple", int, 1)
+        followed = any(r.raw(point) is None for point in POINTS)
+        profile = r.take("profile", str, None) if followed else None
+        dims[name] = Dim(name, low, opt, high, formula, profile, multiple, trace, buckets)
+        r.done()
+    return dims
+
+
+def _bounds(r: Reader) -> dict[str, Any]:
+    formula, profile = r.take("formula", str, None), r.take("profile", str, None)
+    exprs: dict[str, Any] = {"formula": None if formula is None else _canonical(r, "formula", formula)}
+    for point in POINTS:
+        own = r.raw(point)
+        if formula is not None and own is not None:
+            r.fault(point, f"is {own!r}, but a derived dim follows its formula", "remove it, or the formula")
+        value = next((v for v in (formula, own, profile) if v is not None), None)
+        if type(value) not in (int, str):
+            r.fault(
+                point,
+                "is required" if value is None else f"must be a whole number, got {value!r}",
+                'a dim is {min: 1, opt: 2, max: 3}, or a formula such as "2*frames"',
+            )
+            value = 1
+        exprs[point] = _canonical(r, point, value)
+    return exprs
+
+
+def _canonical(r: Reader, key: str, value: str | int) -> str | int:
+    try:
+        return canonical(value)
+    except ExprError as e:
+        r.fault(key, str(e))
+        return 1
+
+
+def _resolve(name: str, exprs: Mapping[str, Any], r: Reader) -> tuple[int, int, int]:
+    try:
+        low, opt, high = (_bound(name, point, exprs, ()) for point in POINTS)
+    except KeyError as e:
+        r.fault("", f"reads the unknown dim '{e.args[0]}'", nearest(e.args[0], exprs))
+    except ExprError as e:
+        r.fault("", str(e))
+    else:
+        return low, opt, high
+    return 1, 1, 1
+
+
+def _dim_mapping(node: Any) -> Any:
+    return {"formula": node} if isinstance(node, str) else node
+
+
+def _bound(name: str, point: str, exprs: Mapping[str, Any], via: tuple[str, ...]) -> int:
+    """The value of a bound whose expression may read the same bound of other dims."""
+    if name in via:
+        raise ExprError(f"dims read each other: {' → '.join([*via, name])}")
+    expr = exprs[name][point]
+    return evaluate(expr, {s: _bound(s, point, exprs, (*via, name)) for s in symbols(expr)})
