@@ -41,7 +41,7 @@ def _bounds(r: Reader) -> dict[str, Any]:
         own = r.raw(point)
         if formula is not None and own is not None:
             r.fault(point, f"is {own!r}, but a derived dim follows its formula", "remove it, or the formula")
-        value = next((v for v in (formula, own, profile) if v is not None), None)
+        value: Any = next((v for v in (formula, own, profile) if v is not None), None)
         if type(value) not in (int, str):
             r.fault(
                 point,
