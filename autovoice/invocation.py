@@ -18,28 +18,10 @@ from autovoice.sources import add_cwd_to_path
 from autovoice.store import Store
 
 #: overrides that say where, how or with what to run; two builds that differ in these alone are one build
-_NOT_IDENTITY = frozenset(
-    [
-        "task",
-        "workers",
-        "keep_going",
-        "dry_run",
-        "input",
-        "output",
-        "speaker",
-        "feeds",
-        "folder",
-        "sampling_temperature",
-        "seed",
-        "transpose",
-        "output_sample_rate",
-        "f0_min",
-        "f0_max",
-        "precision",
-        "backend",
-        "pipeline",
-    ]
-)
+_NOT_IDENTITY = {
+    *("task", "workers", "keep_going", "dry_run", "input", "output", "speaker", "feeds", "folder"),
+    *("sampling_temperature", "seed", "transpose", "output_sample_rate", "f0_min", "f0_max"),
+}
 
 
 class Invocation:
@@ -74,7 +56,10 @@ class Invocation:
     def folder(self) -> Path:
         """Where the build's results stand: two different builds never share a folder."""
         choices = {(c.backend.name, c.precision.name) for c in self.graph.components}
-        identity = sorted(o for o in self.overrides if not _is_choice(o))
+        said = {"pipeline": {self.graph.spec.pipeline.name}} | {
+            k: {getattr(c, k).name for c in self.graph.components} for k in ("backend", "precision")
+        }
+        identity = sorted(o for o in self.overrides if _identifies(o, said))
         if len(choices) > 1:
             per_component = [[c.name, c.backend.name, c.precision.name] for c in self.graph.components]
             name = f"mixed-{_short([per_component, identity])}"
@@ -100,9 +85,12 @@ class Invocation:
         return f"{self.graph.spec.pipeline.name} on {common[0]}, {common[1]}" + (f" ({', '.join(odd)})" if odd else "")
 
 
-def _is_choice(override: str) -> bool:
-    key = override.partition("=")[0].lstrip("+~")
-    return key in _NOT_IDENTITY or key.startswith(("paths.", "hydra"))
+def _identifies(override: str, said: Mapping[str, set[str]]) -> bool:
+    """True for an override that makes another build, unless the folder's path says it already."""
+    key, _, value = override.lstrip("+~").partition("=")
+    if key in said:
+        return value not in said[key]
+    return key not in _NOT_IDENTITY and not key.startswith(("paths.", "hydra"))
 
 
 def _short(data: Any) -> str:

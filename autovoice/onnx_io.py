@@ -33,16 +33,8 @@ def dtype_name(elem_type: int) -> str:
 
 def read(path: Path) -> onnx.ModelProto:
     """A whole model, its external data (inside its own folder only) taken in. Raises ExportError."""
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except (DecodeError, ValueError, OSError) as e:
-        raise ExportError(f"{path}: not a readable ONNX file", f"{_line(e)}; it may be truncated") from e
-    if not model.graph.node and not model.graph.output:
-        raise ExportError(f"{path}: not a readable ONNX file", "it holds no graph; it may be truncated")
-    for tensor in model.graph.initializer:
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                _check_inside(path, entry.value)
+    model = _proto(path)
+    external_files(path)
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as e:
@@ -51,10 +43,20 @@ def read(path: Path) -> onnx.ModelProto:
 
 
 def external_files(path: Path) -> tuple[Path, ...]:
-    """The files beside an ONNX file that hold its weights, inside its own folder only."""
-    model = onnx.load(path, load_external_data=False)
-    names = {e.value for t in model.graph.initializer for e in t.external_data if e.key == "location"}
+    """The files, inside an ONNX file's own folder only, that hold its weights. Raises ExportError."""
+    tensors = _proto(path).graph.initializer
+    names = {e.value for t in tensors for e in t.external_data if e.key == "location"}
     return tuple(_check_inside(path, name) for name in sorted(names))
+
+
+def _proto(path: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, ValueError, OSError) as e:
+        raise ExportError(f"{path}: not a readable ONNX file", f"{_line(e)}; it may be truncated") from e
+    if not model.graph.node and not model.graph.output:
+        raise ExportError(f"{path}: not a readable ONNX file", "it holds no graph; it may be truncated")
+    return model
 
 
 def _check_inside(path: Path, location: str) -> Path:

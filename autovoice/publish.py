@@ -83,7 +83,7 @@ def _component(graph: Graph, c: Component, records: Mapping[str, Record]) -> dic
     build = records[f"{c.name}.build"]
     engine = build.result["engine"]
     source = (
-        {"onnx": str(c.onnx)}
+        {"onnx": c.onnx.path.name}
         if c.onnx
         else {
             "target": c.model.path,

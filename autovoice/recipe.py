@@ -92,7 +92,8 @@ def _source(graph: Graph, c: Component, kind: str) -> Step:
     }
     if kind == "import_onnx":
         assert c.onnx is not None
-        return _step(c, kind, fields, files={"onnx": c.onnx}, name="export")
+        files = {"onnx": c.onnx.path} | {f"onnx data {f.name}": f for f in c.onnx.data}
+        return _step(c, kind, fields, files=files, name="export")
     return _step(c, kind, fields | _model(c), files=_weights(c), targets=_model_targets(c))
 
 

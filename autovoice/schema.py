@@ -22,6 +22,7 @@ from autovoice.spec import (
     Gate,
     Input,
     Keep,
+    OnnxFile,
     Output,
     PipelineSpec,
     Precision,
@@ -99,7 +100,7 @@ class SpecReader:
         r = Reader(node, f"component.{name}", self.faults)
         if not _NAME.fullmatch(name):
             r.fault("", f"'{name}' cannot name a file", "use letters, digits and _")
-        model, onnx = r.raw("model"), r.take("onnx", str, None)
+        model, onnx = r.raw("model"), r.raw("onnx")
         if (model is None) == (onnx is None):
             r.fault("", "needs a `model:` or an `onnx:`", "model: {_target_: package.module.Class}, or onnx: path")
         if onnx is not None and r.data.get("checkpoint") is not None:
@@ -107,7 +108,7 @@ class SpecReader:
         spec = Component(
             name=name,
             model=None if model is None else self.target(Reader(model, r.path("model"), self.faults)),
-            onnx=None if onnx is None else Path(onnx),
+            onnx=None if onnx is None else self.onnx(r, onnx),
             checkpoint=self.checkpoint(r),
             inputs=self.inputs(r),
             outputs=self.outputs(r),
@@ -128,6 +129,15 @@ class SpecReader:
         if path and "." not in path:
             r.fault("_target_", f"'{path}' is not a dotted path", "package.module.Class")
         return Target(path, {k: v for k, v in r.data.items() if k != "_target_"})
+
+    def onnx(self, r: Reader, value: Any) -> OnnxFile:
+        """A path, or {path, data}; files called like the ONNX file with something appended are its data too."""
+        o = Reader({"path": value} if isinstance(value, str) else value, r.path("onnx"), self.faults)
+        path = Path(o.take("path", str))
+        beside = [f for f in sorted(path.parent.glob(f"{path.name}?*")) if f.is_file()]
+        named = [path.parent / name for name in o.strings("data")]
+        o.done()
+        return OnnxFile(path, tuple(dict.fromkeys([*beside, *named])))
 
     def checkpoint(self, r: Reader) -> Checkpoint | None:
         value = r.raw("checkpoint")

@@ -87,6 +87,14 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class OnnxFile:
+    """An existing ONNX file and the files beside it that hold its weights, if it does not itself."""
+
+    path: Path
+    data: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
 class Keep:
     """What stays in float32 under a lower precision.
 
@@ -145,7 +153,7 @@ class Component:
 
     name: str
     model: Target | None
-    onnx: Path | None
+    onnx: OnnxFile | None
     checkpoint: Checkpoint | None
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]

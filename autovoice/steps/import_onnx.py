@@ -7,13 +7,19 @@ from typing import Any
 import onnx
 
 from autovoice.errors import ExportError
-from autovoice.onnx_io import name_axes, read, save, simplified
+from autovoice.onnx_io import external_files, name_axes, read, save, simplified
 from autovoice.steps.context import Context
 
 
 def run(context: Context) -> dict[str, Any]:
     """Write model.onnx: the file's graph and weights, its axes under their declared names."""
     fields, path = context.fields, context.files["onnx"]
+    for file in external_files(path):
+        if file not in {f.resolve() for f in context.files.values()}:
+            raise ExportError(
+                f"{path}: reads its weights from {file.name}, which is not declared",
+                f"onnx: {{path: {path.name}, data: [{file.name}]}}, so that a change of it is noticed",
+            )
     model = read(path)
     try:
         onnx.checker.check_model(model)
