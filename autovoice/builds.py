@@ -45,7 +45,7 @@ def build(invocation: Invocation, executor: Executor | None = None) -> Built:
         store.save_last(plan.graph.spec.pipeline.name, outcome.records)
         if outcome.errors:
             raise _failure(plan, outcome)
-        written = publish(plan, outcome.records, store, invocation.folder, invocation.overrides)
+        written = publish(plan, outcome.records, store, invocation.folder, invocation.identity)
     return Built(plan, outcome.records, outcome.ran, invocation.folder, written)
 
 
@@ -55,12 +55,13 @@ def _reused(plan: Plan) -> dict[str, Record]:
 
 def _run(invocation: Invocation, executor: Executor | None) -> Outcome:
     plan, settings = invocation.plan, invocation.settings
-    own = None
+    own, slots = None, None
     if executor is None:
-        executor = own = WorkerExecutor(min(settings.workers, len(plan.to_run)), _preload(plan.to_run))
+        slots = min(settings.workers, len(plan.to_run))
+        executor = own = WorkerExecutor(slots, _preload(plan.to_run))
     shown: Listener = listener(len(plan.to_run))
     try:
-        outcome = run_plan(plan, invocation.store, executor, shown, settings.keep_going)
+        outcome = run_plan(plan, invocation.store, executor, shown, settings.keep_going, slots)
     except BaseException:
         if own is not None:
             own.kill()

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from autovoice.errors import AutovoiceError, ConfigError, Fault, choices, nearest
+from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -45,7 +45,12 @@ class Composed:
         options = loader.get_group_options(group)
         if name not in options:
             return Fault(where, f"unknown {group} '{name}'", nearest(name, options))
-        node = loader.load_configuration(f"{group}/{name}", overrides=[], run_mode=RunMode.RUN)[group]
+        try:
+            node = loader.load_configuration(f"{group}/{name}", overrides=[], run_mode=RunMode.RUN)[group]
+        except (HydraException, OmegaConfBaseException, yaml.YAMLError) as e:
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            raise _explained(e, hydra, self.overrides) from e
         with open_dict(self.config):
             self.config[f"_{group}"] = node  # inside the whole, so that its interpolations resolve
         try:
@@ -139,8 +144,3 @@ def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceE
     where = ".".join(parent) or "the configuration"
     fix = nearest(parts[0], names)
     return AutovoiceError(f"{key}: no key '{parts[0]}' in {where}", f"{fix}; a new one is added with +{key}=…")
-
-
-def group_options(group: str) -> str:
-    """What exists in a group, for messages."""
-    return choices(GlobalHydra.instance().config_loader().get_group_options(group))

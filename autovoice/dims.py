@@ -24,9 +24,15 @@ def read_dims(node: Any, faults: list[Fault]) -> dict[str, Dim]:
         low, opt, high = resolved[name]
         # an even, distinct size per symbol: equal sizes invite the exporter to tie axes together
         trace = r.take("trace", int, 24 + 2 * i)
-        buckets = tuple(b for b in r.take("buckets", list, []) if type(b) is int)
+        buckets = tuple(r.take("buckets", list, []))
+        if not all(type(b) is int for b in buckets):
+            r.fault("buckets", f"must be whole numbers, got {list(buckets)!r}")
+            buckets = ()
         formula = exprs[name]["formula"]
         multiple = r.take("multiple", int, 1)
+        if min(multiple, trace) < 1:
+            r.fault("multiple" if multiple < 1 else "trace", f"must be at least 1, got {min(multiple, trace)}")
+            multiple, trace = 1, 1
         followed = any(r.raw(point) is None for point in POINTS)
         profile = r.take("profile", str, None) if followed else None
         dims[name] = Dim(name, low, opt, high, formula, profile, multiple, trace, buckets)
@@ -36,12 +42,13 @@ def read_dims(node: Any, faults: list[Fault]) -> dict[str, Dim]:
 
 def _bounds(r: Reader) -> dict[str, Any]:
     formula, profile = r.take("formula", str, None), r.take("profile", str, None)
-    exprs: dict[str, Any] = {"formula": None if formula is None else _canonical(r, "formula", formula)}
+    derived = None if formula is None else _canonical(r, "formula", formula)
+    exprs: dict[str, Any] = {"formula": derived}
     for point in POINTS:
         own = r.raw(point)
         if formula is not None and own is not None:
             r.fault(point, f"is {own!r}, but a derived dim follows its formula", "remove it, or the formula")
-        value: Any = next((v for v in (formula, own, profile) if v is not None), None)
+        value: Any = next((v for v in (derived, own, profile) if v is not None), None)
         if type(value) not in (int, str):
             r.fault(
                 point,

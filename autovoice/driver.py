@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,6 +12,9 @@ from autovoice.errors import AutovoiceError
 from autovoice.job import Job, run_job
 from autovoice.plan import Plan, Planned
 from autovoice.store import Record, Store
+
+#: what a step that never ran is taken to last
+_UNKNOWN_SECONDS = 1.0
 
 
 class Listener(Protocol):
@@ -41,15 +44,22 @@ def run_plan(
     executor: Executor,
     listener: Listener,
     keep_going: bool = False,
+    slots: int | None = None,
     run: Callable[[Job], Record] = run_job,
 ) -> Outcome:
-    """Run what the plan says must run, in the order of needs. Errors are collected in the outcome."""
+    """Run what the plan says must run, in the order of needs. Errors are collected in the outcome.
+
+    At most `slots` steps are handed to the executor at a time (None: all that are ready), so that what waits is
+    chosen here, longest remaining path first, and not by the executor's queue.
+    """
     outcome = Outcome({p.step.id: p.record for p in plan.steps if p.record is not None})
     waiting = {p.step.id: p for p in plan.to_run}
     running: dict[Future[Record], Planned] = {}
+    ranks = _remaining(plan.to_run)
     while True:
         if keep_going or not outcome.errors:
-            for planned in _ready(waiting, outcome):
+            free = None if slots is None else max(0, slots - len(running))
+            for planned in _ready(waiting, outcome, ranks)[:free]:
                 del waiting[planned.step.id]
                 running[executor.submit(run, _job(planned, store))] = planned
                 listener.started(planned)
@@ -66,10 +76,20 @@ def run_plan(
     return outcome
 
 
-def _ready(waiting: Mapping[str, Planned], outcome: Outcome) -> list[Planned]:
+def _ready(waiting: Mapping[str, Planned], outcome: Outcome, ranks: Mapping[str, float]) -> list[Planned]:
     ready = [p for p in waiting.values() if all(n in outcome.records for n in p.step.needs.values())]
-    # what took longest last time goes first, so that no long step is left alone at the end
-    return sorted(ready, key=lambda p: -(p.last_seconds or 0))
+    return sorted(ready, key=lambda p: -ranks[p.step.id])
+
+
+def _remaining(planned: Sequence[Planned]) -> dict[str, float]:
+    """Seconds from each step's start to the end of the longest chain behind it, by what they took last time."""
+    ranks: dict[str, float] = {}
+    behind: dict[str, float] = {}
+    for p in reversed(planned):  # every step comes after the steps it needs
+        ranks[p.step.id] = (p.last_seconds or _UNKNOWN_SECONDS) + behind.get(p.step.id, 0.0)
+        for need in p.step.needs.values():
+            behind[need] = max(behind.get(need, 0.0), ranks[p.step.id])
+    return ranks
 
 
 def _settle(planned: Planned, future: Future[Record], outcome: Outcome, listener: Listener) -> None:

@@ -108,11 +108,12 @@ def evaluate(expr: str | int, env: Mapping[str, int]) -> int:
         raise KeyError(min(missing))
     try:
         value = _compiled(expr)(env)
-    except ArithmeticError as e:
+        whole = int(value)  # type: ignore[call-overload]
+    except (ArithmeticError, TypeError, ValueError) as e:  # 1/0; min(), floor(1, 2); inf, nan
         raise ExprError(f"'{expr}' cannot be computed: {e}") from e
-    if not isinstance(value, int | float) or value != int(value):
+    if value != whole:
         raise ExprError(f"'{expr}' is {value}, not a whole number")
-    return int(value)
+    return int(whole)
 
 
 def is_symbol(expr: str | int) -> bool:

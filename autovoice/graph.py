@@ -122,13 +122,14 @@ def _check_choices(component: Component, faults: list[Fault]) -> None:
 def _check_shapes(spec: BuildSpec, tensors: Mapping[str, Tensor], faults: list[Fault]) -> None:
     envs = {p: {d.name: getattr(d, p) for d in spec.dims.values()} for p in POINTS}
     owner = {o.tensor.name: f"component.{c.name}.outputs" for c in spec.components for o in c.outputs}
+    sound = not any(f.where.startswith("dims") for f in faults)  # sizes out of wrong dims would mislead
     for tensor in tensors.values():
         where = f"{owner.get(tensor.name, 'pipeline.inputs')}.{tensor.name}.shape"
         for axis in tensor.shape:
             unbound = symbols(axis) - spec.dims.keys()
             for name in sorted(unbound):
                 faults.append(Fault(where, f"unbound symbol '{name}'", nearest(name, spec.dims)))
-            if not unbound and not faults:
+            if sound and not unbound:
                 _check_axis(where, axis, envs, faults)
     for component in spec.components:
         _check_narrower(component, spec.dims, tensors, faults)

@@ -56,10 +56,7 @@ class Invocation:
     def folder(self) -> Path:
         """Where the build's results stand: two different builds never share a folder."""
         choices = {(c.backend.name, c.precision.name) for c in self.graph.components}
-        said = {"pipeline": {self.graph.spec.pipeline.name}} | {
-            k: {getattr(c, k).name for c in self.graph.components} for k in ("backend", "precision")
-        }
-        identity = sorted(o for o in self.overrides if _identifies(o, said))
+        identity = self.identity
         if len(choices) > 1:
             per_component = [[c.name, c.backend.name, c.precision.name] for c in self.graph.components]
             name = f"mixed-{_short([per_component, identity])}"
@@ -67,6 +64,14 @@ class Invocation:
             ((backend, precision),) = choices
             name = f"{backend}-{precision}" + (f"-{_short(identity)}" if identity else "")
         return self.settings.outputs / self.graph.spec.pipeline.name / name
+
+    @cached_property
+    def identity(self) -> list[str]:
+        """The overrides that make this another build than the folder's path alone says."""
+        said = {"pipeline": {self.graph.spec.pipeline.name}} | {
+            k: {getattr(c, k).name for c in self.graph.components} for k in ("backend", "precision")
+        }
+        return sorted(o for o in self.overrides if _identifies(o, said))
 
     @property
     def title(self) -> str:

@@ -78,6 +78,16 @@ def save(model: onnx.ModelProto, path: Path) -> None:
         raise ExportError(f"the model is larger than 2 GiB: {_line(e)}", "split the component in two") from e
 
 
+def name_nodes(model: onnx.ModelProto) -> None:
+    """Give every node a name of its own, in place: precisions tell nodes apart by name, ONNX files need not."""
+    taken: set[str] = set()
+    for i, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}_{i}"
+        while node.name in taken:
+            node.name += f"_{i}"
+        taken.add(node.name)
+
+
 def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     """onnxslim's constant folding and shape clean-up."""
     import onnxslim

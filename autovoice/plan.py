@@ -147,7 +147,7 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(data, Mapping) or not data:
+    if not isinstance(data, Mapping):
         return {prefix: data}
     flat: dict[str, Any] = {}
     for key, value in data.items():

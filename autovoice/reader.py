@@ -22,7 +22,7 @@ class Reader:
         if not isinstance(data, Mapping):
             self.fault("", f"must be a mapping, got {data!r}")
             data = {}
-        self.data: dict[str, Any] = dict(data)
+        self.data: dict[str, Any] = {str(k): v for k, v in data.items()}  # YAML reads `1:` as a number
         self.taken: set[str] = set()
 
     def path(self, key: str) -> str:
@@ -59,7 +59,7 @@ class Reader:
     def children(self, key: str) -> Iterator[tuple[str, Reader]]:
         """Every entry of the mapping under `key`, as its own reader."""
         for name, data in self.take(key, dict, {}).items():
-            yield name, Reader(data, self.path(f"{key}.{name}"), self.faults)
+            yield str(name), Reader(data, self.path(f"{key}.{name}"), self.faults)
 
     def strings(self, key: str) -> tuple[str, ...]:
         values = self.take(key, list, [])
@@ -70,5 +70,5 @@ class Reader:
 
     def done(self) -> None:
         """Report the keys that nobody took, with the nearest valid name."""
-        for key in self.data.keys() - self.taken:
+        for key in [k for k in self.data if k not in self.taken]:
             self.fault(key, f"unknown key '{key}'", nearest(key, self.taken))

@@ -49,12 +49,12 @@ class SpecReader:
     def build(self) -> BuildSpec:
         pipeline = self.pipeline(Reader(self.data.get("pipeline"), "pipeline", self.faults))
         dims = read_dims(self.data.get("dims") or {}, self.faults)
-        nodes = self.data.get("component") or {}
+        nodes = {str(name): node for name, node in (self.data.get("component") or {}).items()}
         if not nodes:
             self.faults.append(Fault("component", "the pipeline has no component", "select some: `/component/…`"))
         components = tuple(self.component(name, node) for name, node in nodes.items())
         targets = Reader(self.data, "", self.faults).strings("targets")
-        for target in set(targets) - set(nodes):
+        for target in [t for t in dict.fromkeys(targets) if t not in nodes]:
             self.faults.append(Fault("targets", f"unknown component '{target}'", nearest(target, nodes)))
         return BuildSpec(pipeline, dims, components, targets)
 
@@ -184,7 +184,7 @@ class SpecReader:
         return spec
 
     def export(self, r: Reader) -> Export:
-        merged = {**(self.data.get("export") or {}), **r.take("export", dict, {})}
+        merged = Reader(self.data, "", self.faults).child("export").data | r.take("export", dict, {})
         e = Reader(merged, r.path("export"), self.faults)
         spec = Export(e.take("opset", int, 18), e.take("simplify", bool, True))
         if not 17 <= spec.opset <= 23:

@@ -70,7 +70,7 @@ def _imports(module: str, path: Path) -> Iterator[str]:
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:
     """Every node below `node` that can run: not what stands under `if TYPE_CHECKING:`."""
-    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+    if isinstance(node, ast.If) and getattr(node.test, "attr", getattr(node.test, "id", "")) == "TYPE_CHECKING":
         for statement in node.orelse:
             yield from _running(statement)
         return

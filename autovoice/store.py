@@ -79,7 +79,7 @@ class Store:
             data = json.loads((self.folder(key) / RECORD).read_bytes())
             files = {n: StoredFile(**f) for n, f in data.pop("files").items()}
             record = Record(files=files, **data)
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):  # absent, or not JSON of this form
             return None
         whole = record.key == key and all(self._intact(key, n, f) for n, f in files.items())
         return record if whole else None

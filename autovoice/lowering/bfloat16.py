@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 
 import numpy as np
 import onnx
@@ -19,10 +19,12 @@ def bfloat16_from_float32(model: onnx.ModelProto, kept: Set[str]) -> onnx.ModelP
     """
     graph = model.graph
     weights = {t.name: t for t in graph.initializer}
+    known = onnx.shape_inference.infer_shapes(model).graph
+    types = {v.name: v.type.tensor_type.elem_type for v in (*known.value_info, *known.input, *known.output)}
     stored: dict[str, str] = {}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        if node.op_type not in HEAVY or node.name in kept:
+        if node.op_type not in HEAVY or node.name in kept or not _float32(node.output[0], types):
             nodes.append(node)
             continue
         for i, name in enumerate(node.input):
@@ -31,7 +33,7 @@ def bfloat16_from_float32(model: onnx.ModelProto, kept: Set[str]) -> onnx.ModelP
             if name in weights:
                 if weights[name].data_type == TensorProto.FLOAT:
                     node.input[i] = stored.setdefault(name, f"{name}_bf16")
-            else:
+            elif _float32(name, types):
                 cast = f"{node.name}_in{i}_bf16"
                 nodes.append(helper.make_node("Cast", [name], [cast], f"{cast}_cast", to=TensorProto.BFLOAT16))
                 node.input[i] = cast
@@ -49,6 +51,11 @@ def bfloat16_from_float32(model: onnx.ModelProto, kept: Set[str]) -> onnx.ModelP
     graph.node.extend(nodes)
     graph.initializer.extend(kept_weights)
     return model
+
+
+def _float32(name: str, types: Mapping[str, int]) -> bool:
+    """Lengths and indices are not; a value of unknown type is taken for one."""
+    return types.get(name, TensorProto.FLOAT) == TensorProto.FLOAT
 
 
 def _bfloat16(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:

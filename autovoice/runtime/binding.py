@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from graphlib import TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ class Binder:
         self.dims = dims
         self.tensors = {n: (np.dtype(t["dtype"]), tuple(t["shape"])) for n, t in tensors.items()}
         self.defaults = {n: t["default"] for n, t in tensors.items() if t.get("default") is not None}
-        self.formulas = {n: d.formula for n, d in dims.items() if d.formula}
+        formulas = {n: d.formula for n, d in dims.items() if d.formula}
+        order = TopologicalSorter({n: symbols(f) for n, f in formulas.items()}).static_order()
+        self.formulas = {n: formulas[n] for n in order if n in formulas}  # each after those it reads
 
     def bind(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The feeds, completed by defaults. Raises FeedError with the tensor, what it is, what was expected."""
@@ -77,9 +80,10 @@ class Binder:
         dim = self.dims[symbol]
         where = f"input '{name}' axis {i} ({symbol})"
         if not dim.min <= size <= dim.max:
+            point = "min" if size < dim.min else "max"
             raise FeedError(
                 f"{where} is {size}, the built profile is {dim.min} … {dim.max}",
-                f"build for more with dims.{_root(dim)}",
+                f"build for it with {_roots(dim, point)}",
             )
         if size % dim.multiple:
             raise FeedError(f"{where} is {size}, expected a multiple of {dim.multiple}", "pad it")
@@ -90,13 +94,13 @@ class Binder:
         """Formulas whose symbols are all known: derived dims that are axes, and arithmetic in shapes."""
         for name, formula in self.formulas.items():
             if symbols(formula) <= sizes.keys():
-                value = evaluate(formula, sizes)
+                value = _value(formula, sizes)
                 if sizes.setdefault(name, value) != value:
                     raise FeedError(f"{name} is {sizes[name]}, but {formula} is {value}", f"at {_at(formula, sizes)}")
         for name, array in feeds.items():
             for i, axis in enumerate(self.tensors[name][1]):
                 if isinstance(axis, str) and not is_symbol(axis) and symbols(axis) <= sizes.keys():
-                    value = evaluate(axis, sizes)
+                    value = _value(axis, sizes)
                     if value != array.shape[i]:
                         raise FeedError(
                             f"input '{name}' axis {i} is {array.shape[i]}, expected {axis} = {value}",
@@ -114,10 +118,17 @@ class Binder:
             ) from e
 
 
-def _root(dim: Dim) -> str:
+def _roots(dim: Dim, point: str) -> str:
     """What to change so that a dim's profile is wider: itself, or what it follows."""
     expr = dim.formula or dim.profile
-    return " and dims.".join(f"{s}.max" for s in sorted(symbols(expr))) if expr else f"{dim.name}.max=…"
+    return " and ".join(f"dims.{s}.{point}=…" for s in sorted(symbols(expr) if expr else {dim.name}))
+
+
+def _value(expr: str, sizes: Mapping[str, int]) -> int:
+    try:
+        return evaluate(expr, sizes)
+    except ExprError as e:  # sizes between the profile's corners may leave a remainder
+        raise FeedError(str(e), f"at {_at(expr, sizes)}") from e
 
 
 def _at(expr: str, sizes: Mapping[str, int]) -> str:

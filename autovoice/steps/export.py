@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -12,7 +14,7 @@ import torch
 
 from autovoice.errors import ExportError
 from autovoice.expr import evaluate, symbols
-from autovoice.onnx_io import name_axes, save, simplified
+from autovoice.onnx_io import name_axes, name_nodes, save, simplified
 from autovoice.steps.context import Context
 from autovoice.steps.module import TORCH_DTYPES, call, load_module
 
@@ -29,6 +31,7 @@ def run(context: Context) -> dict[str, Any]:
         model = simplified(model)
         name_axes(model, fields["inputs"], fields["outputs"], fields["formulas"])
     model.producer_name, model.doc_string = "autovoice", ""
+    name_nodes(model)
     save(model, context.out / "model.onnx")
     parameters = sum(p.numel() for p in module.parameters())
     return {"nodes": len(model.graph.node), "parameters": parameters}
@@ -55,8 +58,6 @@ def check_outputs(outputs: Mapping[str, torch.Tensor], fields: Mapping[str, Any]
     """What forward really returned against what is declared; formulas are checked on the exported graph."""
     for name, tensor in outputs.items():
         declared = fields["outputs"][name]
-        if not isinstance(tensor, torch.Tensor):
-            raise ExportError(f"output '{name}' is a {type(tensor).__name__}, not a tensor", "return tensors only")
         dtype = str(tensor.dtype).removeprefix("torch.")
         if dtype != declared["dtype"]:
             raise ExportError(
@@ -106,6 +107,7 @@ def _dynamic(shape: list[Any], dims: dict[str, Any]) -> dict[int, Any]:
     return axes
 
 
+_TORCH = str(Path(torch.__file__).parent)
 _ADVICE = (
     (
         r"data-dependent|GuardOnDataDependent|DataDependent|Could not extract specialized integer|unbacked",
@@ -132,9 +134,16 @@ def _advised(error: Exception, name: str) -> ExportError:
         for text in texts:
             if m := re.search(pattern, text):
                 line = text[text.rfind("\n", 0, m.start()) + 1 :].splitlines()[0].strip()[:160]
-                return ExportError(f"{name} cannot be exported: {fact}", f"{fix} ({line})")
+                return ExportError(f"{name} cannot be exported: {fact}", f"{fix} ({_source(error) or line})")
     line = texts[-1].splitlines()[0][:200]
     return ExportError(f"{name} cannot be exported: {line}", "the exporter's whole report is in the step's log")
+
+
+def _source(error: Exception) -> str:
+    """`model.py:32: if x.sum() > 0:`, the last line of the module's own code that the exporter reached."""
+    frames = [f for e in _chain(error) for f in traceback.extract_tb(e.__traceback__)]
+    own = [f for f in frames if not f.filename.startswith((_TORCH, __file__))]
+    return f"{Path(own[-1].filename).name}:{own[-1].lineno}: {own[-1].line}" if own else ""
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

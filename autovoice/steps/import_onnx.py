@@ -7,7 +7,7 @@ from typing import Any
 import onnx
 
 from autovoice.errors import ExportError
-from autovoice.onnx_io import external_files, name_axes, read, save, simplified
+from autovoice.onnx_io import external_files, name_axes, name_nodes, read, save, simplified
 from autovoice.steps.context import Context
 
 
@@ -29,6 +29,7 @@ def run(context: Context) -> dict[str, Any]:
     if fields["export"]["simplify"]:
         model = simplified(model)
         name_axes(model, fields["inputs"], fields["outputs"], fields["formulas"])
+    name_nodes(model)
     save(model, context.out / "model.onnx")
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
     return {"nodes": len(model.graph.node), "opset": opset}

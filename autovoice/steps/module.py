@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ def load_module(fields: Mapping[str, Any], files: Mapping[str, Path]) -> torch.n
     try:
         module = instantiate({"_target_": target, **kwargs}, _convert_="all")
     except InstantiationException as e:
-        cause = e.__cause__ or e
+        cause, fix = e.__cause__ or e, "see `model:` of the component; its keys are the constructor's arguments"
+        if isinstance(cause, ImportError):  # Hydra's wrapping of it says less
+            cause, fix = cause.__cause__ or cause, f"importing {target.rpartition('.')[0]} raised this"
+            _check_present(target)
         raise ExportError(
-            f"{target}({_shown(kwargs)}) cannot be made: {type(cause).__name__}: {_line(cause)}",
-            "see `model:` of the component; its keys are the constructor's arguments",
+            f"{target}({_shown(kwargs)}) cannot be made: {type(cause).__name__}: {_line(cause)}", fix
         ) from e
     if not isinstance(module, torch.nn.Module):
         raise ExportError(
@@ -43,6 +46,14 @@ def load_module(fields: Mapping[str, Any], files: Mapping[str, Path]) -> torch.n
     module = module.eval().requires_grad_(False)
     _check_arguments(module, fields)
     return module
+
+
+def _check_present(target: str) -> None:
+    module, _, name = target.rpartition(".")
+    loaded = sys.modules.get(module)
+    if loaded is not None and not hasattr(loaded, name):
+        made = [n for n, v in vars(loaded).items() if getattr(v, "__module__", None) == module]
+        raise ExportError(f"_target_ '{target}': {module} has no '{name}'", nearest(name, made))
 
 
 def _check_arguments(module: torch.nn.Module, fields: Mapping[str, Any]) -> None:
@@ -80,13 +91,16 @@ def call(
         absent = [o for o in outputs if o not in got]
         if absent:
             raise ExportError(f"forward() of {name} returned no '{absent[0]}'", nearest(absent[0], map(str, got)))
-        return {o: got[o] for o in outputs}
+        got = tuple(got[o] for o in outputs)
     values = got if isinstance(got, tuple | list) else (got,)
     if len(values) != len(outputs):
         raise ExportError(
             f"forward() of {name} returned {len(values)} tensors, {len(outputs)} are declared",
             f"declared outputs: {', '.join(outputs)}",
         )
+    for output, value in zip(outputs, values, strict=True):
+        if not isinstance(value, torch.Tensor):
+            raise ExportError(f"output '{output}' is a {type(value).__name__}, not a tensor", "return tensors only")
     return dict(zip(outputs, values, strict=True))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from autovoice.npz import read_npz, write_npz
 from autovoice.spec import POINTS as PROFILE
 
 POINTS = (*PROFILE, "between")
@@ -14,12 +15,11 @@ POINTS = (*PROFILE, "between")
 
 def save_point(folder: Path, point: str, arrays: Mapping[str, np.ndarray]) -> None:
     with open(folder / f"{point}.npz", "wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        write_npz(file, arrays)
 
 
 def load_point(folder: Path, point: str) -> dict[str, np.ndarray]:
-    with np.load(folder / f"{point}.npz", allow_pickle=False) as data:
-        return {name: data[name] for name in data.files}
+    return read_npz(folder / f"{point}.npz")
 
 
 def feeds_at(point: str, reads: Mapping[str, list[str]], needs: Mapping[str, Path]) -> dict[str, np.ndarray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterable
 
 from autovoice.invocation import Invocation
@@ -21,22 +23,29 @@ def headline(invocation: Invocation) -> str:
 
 
 def shown(plan: Plan, only_runs: bool = False) -> str:
-    """A block a component, a line a step; with `only_runs`, components with nothing to do take one line."""
-    blocks = []
+    """A block a component: its steps, run or reuse, and why; steps with the same reason share a line.
+
+    With `only_runs`, what is reused is left out, and a component with nothing to run takes one line.
+    """
     groups = [("pipeline", plan.of("")), *((c.name, plan.of(c.name)) for c in plan.graph.components)]
-    width = max(len(name) for name, _ in groups)
-    for name, steps in groups:
-        lines = list(_lines(steps, only_runs)) or ["nothing to do"]
-        blocks += [f" {name if i == 0 else '':<{width}}  {line}" for i, line in enumerate(lines)]
-    return "\n".join(blocks)
+    blocks = [(name, _lines(steps, only_runs)) for name, steps in groups]
+    wide = max(len(name) for name, _ in blocks)
+    names = max((len(line[0]) for _, lines in blocks for line in lines), default=0)
+    text = []
+    for name, lines in blocks:
+        shown = [f"{steps:<{names}}  {verb:<5}  {why}" for steps, verb, why in lines] or ["nothing to do"]
+        text += [_cut(f" {name if i == 0 else '':<{wide}}  {line}") for i, line in enumerate(shown)]
+    return "\n".join(text)
 
 
-def _lines(steps: Iterable[Planned], only_runs: bool) -> Iterable[str]:
+def _lines(steps: Iterable[Planned], only_runs: bool) -> list[tuple[str, str, str]]:
+    """(steps, run or reuse, why), in the order of the first of the steps."""
+    grouped: dict[tuple[str, str], list[str]] = {}
     for planned in steps:
-        if planned.record is not None and only_runs:
-            continue
-        verb = "reuse" if planned.record is not None else "run"
-        yield f"{planned.step.id.rpartition('.')[2]:<10} {verb:<5}  {reason(planned)}"
+        if planned.record is None or not only_runs:
+            verb = "run" if planned.record is None else "reuse"
+            grouped.setdefault((verb, reason(planned)), []).append(planned.step.id.rpartition(".")[2])
+    return [(", ".join(names), verb, why) for (verb, why), names in grouped.items()]
 
 
 def reason(planned: Planned, most: int = 2) -> str:
@@ -44,3 +53,9 @@ def reason(planned: Planned, most: int = 2) -> str:
     more = len(planned.why) - most
     text = "; ".join(w if len(w) <= 90 else f"{w[:89]}…" for w in planned.why[:most])
     return text + (f" (+{more} more)" if more > 0 else "")
+
+
+def _cut(line: str) -> str:
+    """To the width of a terminal; in full anywhere else."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(line)
+    return line if len(line) <= width else line[: width - 1] + "…"

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-from pathlib import Path
-
-import numpy as np
-
 from autovoice.errors import FeedError, StoreError
 from autovoice.files import write_atomically
 from autovoice.invocation import Invocation
+from autovoice.npz import npz_bytes, read_npz
 from autovoice.runtime.pipeline import Pipeline
 
 
@@ -21,10 +16,8 @@ def run(invocation: Invocation) -> int:
     feeds = read_npz(s.feeds)
     with loaded(invocation) as pipeline:
         outputs = pipeline.run(feeds)
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **outputs)
     try:
-        write_atomically(s.output, buffer.getvalue())
+        write_atomically(s.output, npz_bytes(outputs))
     except OSError as e:
         raise StoreError(f"{s.output}: {e.strerror}", "output=/another/file.npz") from e
     for name, value in outputs.items():
@@ -40,14 +33,3 @@ def loaded(invocation: Invocation) -> Pipeline:
 
         folder = build_and_tell(invocation).folder
     return Pipeline.load(folder)
-
-
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Arrays by name. Raises FeedError for anything that is not a plain npz; nothing in it is executed."""
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            if not hasattr(data, "files"):
-                raise FeedError(f"{path}: is one array, not an npz of named inputs", "np.savez(path, name=array, …)")
-            return {name: data[name] for name in data.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as e:
-        raise FeedError(f"{path}: cannot be read as npz", str(e).splitlines()[0] if str(e) else "empty file") from e
