@@ -6,6 +6,7 @@ import importlib
 import os
 import pkgutil
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,8 +41,10 @@ _FAILED = "failed"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The console script. Exits 0, 1 after an error the user can mend, 130 when interrupted."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupted)
     arguments = _with_targets(list(sys.argv[1:] if argv is None else argv))
-    args = get_args_parser().parse_args(arguments)
+    args = get_args_parser().parse_intermixed_args(arguments)  # `precision=fp16 --cfg job`, in either order
     config_dir = Path(args.config_dir) if args.config_dir else None
     try:
         for name in compose.shadowed(config_dir):
@@ -50,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 file=sys.stderr,
             )
         if any(getattr(args, flag) for flag in _HYDRA_FLAGS):
-            _hydra(arguments)
+            _hydra([*(a for a in arguments if a not in args.overrides), *args.overrides])
             return
         composed = compose.compose(config_dir, args.overrides)
         code = run(Invocation(composed.data, composed.overrides, composed.lookup))
@@ -87,6 +90,11 @@ def task_names() -> list[str]:
 def report(error: AutovoiceError) -> int:
     print(f"error: {error}", file=sys.stderr)
     return 1
+
+
+def _interrupted(*_: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C may not interrupt the cleaning up
+    raise KeyboardInterrupt
 
 
 def _with_targets(arguments: list[str]) -> list[str]:

@@ -54,7 +54,7 @@ class Composed:
         with open_dict(self.config):
             self.config[f"_{group}"] = node  # inside the whole, so that its interpolations resolve
         try:
-            return _plain(self.config[f"_{group}"])
+            return _plain(self.config[f"_{group}"], f"{group}/{name}")
         finally:
             with open_dict(self.config):
                 del self.config[f"_{group}"]
@@ -85,7 +85,7 @@ def compose(config_dir: Path | None, overrides: Sequence[str]) -> Composed:
     hydra = start(config_dir)
     try:
         config = hydra.compose_config("config", list(overrides), run_mode=RunMode.RUN, from_shell=True)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as e:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as e:
         raise _explained(e, hydra, overrides) from e
     with open_dict(config):
         config.pop("hydra", None)
@@ -97,14 +97,18 @@ def plain(config: DictConfig, overrides: Sequence[str]) -> Composed:
     return Composed(_plain(config), tuple(overrides), config)
 
 
-def _plain(config: DictConfig) -> Any:
+def _plain(config: DictConfig, file: str = "") -> Any:
+    """Containers to dicts and lists; `file` is where a looked-up node stands, whose keys are not the tree's."""
     try:
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except MissingMandatoryValue as e:
-        raise ConfigError([Fault(e.full_key or "config", "is required", f"set it: {e.full_key}=…")]) from e
     except OmegaConfBaseException as e:
-        fact = str(e).splitlines()[0]
-        raise ConfigError([Fault(e.full_key or "config", fact, "every ${…} names a value of this tree")]) from e
+        key = e.full_key or "config"
+        key = f"{file}.{key.partition('.')[2]}" if file else key
+        if isinstance(e, MissingMandatoryValue):
+            fault = Fault(key, "is required", f"set it in {file}.yaml" if file else f"set it: {key}=…")
+        else:
+            fault = Fault(key, str(e).splitlines()[0], "every ${…} names a value of this tree")
+        raise ConfigError([fault]) from e
 
 
 def _explained(error: Exception, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceError:
@@ -116,6 +120,11 @@ def _explained(error: Exception, hydra: Hydra, overrides: Sequence[str]) -> Auto
         return AutovoiceError(
             f"{m[2]}={m[3]}: no such option in group '{m[2]}' (asked for by {m[1]})", nearest(m[3], options)
         )
+    if m := re.search(r"Error merging override ([^=]+)=", text):
+        why = str(error.__cause__).splitlines()[0] if error.__cause__ else "it is of another kind"
+        return AutovoiceError(text.splitlines()[0], f"{why}; to replace it whole: '~{m[1]}' '+{m[1]}=…'")
+    if "Config group override must be" in text:
+        return AutovoiceError(f"{' '.join(overrides)}: {text}", "a group takes the name of one of its options")
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return AutovoiceError(f"{mark.name}:{mark.line + 1}: not valid YAML", str(error.problem))

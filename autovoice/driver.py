@@ -67,7 +67,7 @@ def run_plan(
             break
         done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
         listener.tick()
-        for future in done:
+        for future in [f for f in running if f in done]:  # in the order they were started
             _settle(running.pop(future), future, outcome, listener)
     for planned in waiting.values():
         need = next((n for n in planned.step.needs.values() if n not in outcome.records), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 from autovoice.errors import ArtefactError, AutovoiceError, StepError
 from autovoice.hashing import uncached_sha256
 from autovoice.steps.context import Context
-from autovoice.store import Record, Store
+from autovoice.store import Record, Store, store_error
 
 #: set in worker processes that run nothing but steps, whose file descriptors may therefore be redirected
 WORKER = "AUTOVOICE_WORKER"
@@ -41,15 +42,18 @@ def run_job(job: Job) -> Record:
     Raises AutovoiceError; a failure leaves nothing behind but its log.
     """
     store = Store(job.store)
-    with store.lock(job.key):
-        found = store.record(job.key)
-        if found is not None:
-            return found
-        work = store.workplace(job.key)
-        try:
-            return _run(job, store, work)
-        finally:
-            store.sweep_tmp(job.key)
+    try:
+        with store.lock(job.key):
+            found = store.record(job.key)
+            if found is not None:
+                return found
+            work = store.workplace(job.key)
+            try:
+                return _run(job, store, work)
+            finally:
+                store.sweep_tmp(job.key)
+    except OSError as e:  # on a full disk not even the log can be written
+        raise store_error(store.root, e) from e
 
 
 def _run(job: Job, store: Store, work: Path) -> Record:
@@ -66,6 +70,8 @@ def _run(job: Job, store: Store, work: Path) -> Record:
             raise StepError(f"{job.id}: out of memory", "lower dims.*.max, or workers=1") from e
         except OSError as e:
             traceback.print_exc()
+            if e.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
             raise StepError(f"{job.id}: {e.strerror or e}", f"log: {job.log}") from e
         except Exception as e:
             traceback.print_exc()

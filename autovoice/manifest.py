@@ -34,11 +34,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     missing = [k for k in _REQUIRED if k not in data]
     if missing:
         raise ArtefactError(f"{path}: has no '{missing[0]}'", "it was edited or cut short; build it again")
-    for component in data["components"]:
-        if not _PLAIN_FILE.fullmatch(component["file"]):
-            raise ArtefactError(
-                f"{path}: file '{component['file']}' is not a plain name in this folder", "build it again"
-            )
+    try:
+        files = [component["file"] for component in data["components"]]
+    except (TypeError, KeyError) as e:
+        raise ArtefactError(
+            f"{path}: its components are not what was written", "it was edited or cut short; build it again"
+        ) from e
+    for file in files:
+        if not isinstance(file, str) or not _PLAIN_FILE.fullmatch(file):
+            raise ArtefactError(f"{path}: file '{file}' is not a plain name in this folder", "build it again")
     return data
 
 

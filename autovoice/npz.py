@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -30,9 +31,13 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """Arrays by name. Raises FeedError for anything that is not a plain npz; nothing in it is executed."""
     try:
-        with np.load(path, allow_pickle=False) as data:
-            if not hasattr(data, "files"):
-                raise FeedError(f"{path}: is one array, not an npz of named inputs", "np.savez(path, name=array, …)")
+        data = np.load(path, allow_pickle=False)
+        if isinstance(data, np.ndarray):
+            raise FeedError(f"{path}: is one array, not an npz of named inputs", "np.savez(path, name=array, …)")
+        with data:
             return {name: data[name] for name in data.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as e:
-        raise FeedError(f"{path}: cannot be read as npz", str(e).splitlines()[0] if str(e) else "empty file") from e
+    except FileNotFoundError as e:
+        raise FeedError(f"{path}: there is no such file", "feeds=/path/to/in.npz") from e
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as e:
+        fix = "np.savez(path, name=array, …); pickled objects are refused"
+        raise FeedError(f"{path}: cannot be read as an npz of plain arrays", fix) from e

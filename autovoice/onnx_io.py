@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -217,8 +216,7 @@ def _with_formulas(env: Mapping[str, int], formulas: Mapping[str, str]) -> dict[
 def _sizes(names: list[str]) -> list[dict[str, int]]:
     """Sizes that tell formulas apart: small and large, even and odd, every symbol another value."""
     base = (2, 3, 7, 16, 31, 100, 641, 1280, 3999, 16001)
-    shifted = itertools.product(range(len(base)), repeat=1)
-    return [{n: base[(s + 3 * i) % len(base)] + s for i, n in enumerate(names)} for (s,) in shifted]
+    return [{n: base[(s + 3 * i) % len(base)] + s for i, n in enumerate(names)} for s in range(len(base))]
 
 
 def _line(error: BaseException) -> str:

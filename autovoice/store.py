@@ -69,7 +69,7 @@ class Store:
             probe.touch()
             probe.unlink()
         except OSError as e:
-            raise _store_error(self.root, e) from e
+            raise store_error(self.root, e) from e
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -106,7 +106,7 @@ class Store:
         try:
             fd = os.open(self.root / "locks" / key, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as e:
-            raise _store_error(self.root, e) from e
+            raise store_error(self.root, e) from e
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
@@ -130,7 +130,7 @@ class Store:
         try:
             folder.mkdir(parents=True)
         except OSError as e:
-            raise _store_error(self.root, e) from e
+            raise store_error(self.root, e) from e
         return folder
 
     def sweep_tmp(self, key: str) -> None:
@@ -160,14 +160,15 @@ class Store:
             os.rename(work, final)
             _fsync(final.parent)
         except OSError as e:
-            raise _store_error(self.root, e) from e
+            raise store_error(self.root, e) from e
         return record
 
     # -- memory between runs ----------------------------------------------------------------------
 
     def last(self, pipeline: str) -> dict[str, Any]:
         """{step: {key, inputs, seconds}} as last built, or reused, for a pipeline."""
-        return _read_json(self.root / "last" / f"{pipeline}.json")
+        known = _read_json(self.root / "last" / f"{pipeline}.json")
+        return {s: e for s, e in known.items() if isinstance(e, dict) and {"key", "inputs", "seconds"} <= e.keys()}
 
     def save_last(self, pipeline: str, records: Mapping[str, Record]) -> None:
         path = self.root / "last" / f"{pipeline}.json"
@@ -177,10 +178,12 @@ class Store:
             if not new:
                 return
             merged |= {s: {"key": r.key, "inputs": r.inputs, "seconds": r.seconds} for s, r in new.items()}
-            write_atomically(path, json.dumps(merged).encode())
+            with suppress(OSError):  # only memory: on a full disk the steps' own errors say more
+                write_atomically(path, json.dumps(merged).encode())
 
     def load_hashes(self) -> None:
-        hashing.remember(_read_json(self.root / "hashes.json"))
+        known = _read_json(self.root / "hashes.json")
+        hashing.remember({name: e for name, e in known.items() if isinstance(e, list) and len(e) == 2})
 
     def save_hashes(self) -> None:
         known = hashing.learned()
@@ -206,7 +209,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _store_error(root: Path, error: OSError) -> StoreError:
+def store_error(root: Path, error: OSError) -> StoreError:
     reasons = {
         errno.ENOSPC: "the disk is full",
         errno.EDQUOT: "the disk quota is used up",

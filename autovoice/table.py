@@ -21,6 +21,6 @@ def megabytes(size: int) -> str:
 
 def seconds(value: float) -> str:
     """`0.4 s`, `12.9 s`, `3 min 05 s`."""
-    if value < 60:
+    if round(value, 1) < 60:
         return f"{value:.1f} s"
-    return f"{int(value // 60)} min {int(value % 60):02d} s"
+    return f"{round(value) // 60} min {round(value) % 60:02d} s"

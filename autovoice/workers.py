@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -18,7 +17,6 @@ from autovoice.job import WORKER
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_PR_SET_PDEATHSIG = 1
 
 
 class WorkerExecutor(Executor):
@@ -28,6 +26,9 @@ class WorkerExecutor(Executor):
     """
 
     def __init__(self, workers: int, preload: Sequence[str] = ()) -> None:
+        if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
+            # inside a worker of joblib, whose method of that name no child of ours would know
+            multiprocessing.set_start_method("forkserver", force=True)
         # the fork server imports the heavy modules once; workers fork from it in milliseconds
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["autovoice.workers", *preload])
@@ -85,5 +86,12 @@ def _start_worker(paths: list[str]) -> None:
     os.environ[WORKER] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     sys.path[:] = [*paths, *(p for p in sys.path if p not in paths)]
-    if sys.platform == "linux":  # die with the fork server, which dies with the driver
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_die_with_driver, daemon=True).start()
+
+
+def _die_with_driver() -> None:
+    """A killed driver tells no one, and the fork server outlives it for as long as one worker does."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os.kill(os.getpid(), signal.SIGKILL)

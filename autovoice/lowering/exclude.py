@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -29,7 +29,7 @@ def kept_nodes(model: onnx.ModelProto, keep: Mapping[str, Any], strict: bool = T
     if strict:
         _check("nodes", keep["nodes"], [n.name for n in graph.node])
         _check("inputs", keep["inputs"], [v.name for v in graph.input])
-    reached = _reached(model, set(keep["inputs"])) if keep["inputs"] else set()
+    reached = _reached(model, keep["inputs"]) if keep["inputs"] else set()
     return [
         n.name
         for n in graph.node
@@ -43,11 +43,12 @@ def _check(key: str, patterns: list[str], names: list[str]) -> None:
             raise LoweringError(f"keep.{key}: '{pattern}' matches nothing", nearest(pattern, names)[:300])
 
 
-def _reached(model: onnx.ModelProto, inputs: Set[str]) -> set[str]:
+def _reached(model: onnx.ModelProto, inputs: Sequence[str]) -> set[str]:
     """Nodes that compute from these inputs through floating point values alone."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     types = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
-    live, reached = set(inputs), set()
+    live = {v.name for v in graph.input if any(fnmatchcase(v.name, p) for p in inputs)}
+    reached = set()
     for node in graph.node:  # in topological order
         if live.intersection(node.input):
             reached.add(node.name)

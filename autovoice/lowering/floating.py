@@ -22,18 +22,13 @@ def keep_float32(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[st
 
 def to_float16(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[str, Any]:
     """Weights and computation in float16, inputs and outputs as declared (ONNX Runtime's converter)."""
-    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+    from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     model = onnx.load(source)
     kept = kept_nodes(model, keep)
     try:
-        lowered = convert_float_to_float16(
-            model,
-            keep_io_types=True,
-            op_block_list=[*DEFAULT_OP_BLOCK_LIST, *keep["op_types"]],
-            node_block_list=kept,
-        )
+        lowered = convert_float_to_float16(model, keep_io_types=True, node_block_list=kept)
     except (ValueError, RuntimeError, AttributeError) as e:
         raise LoweringError(
             f"the graph cannot be converted to float16: {e}",
@@ -61,8 +56,8 @@ def to_bfloat16(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[str
 def _drop_round_trips(model: onnx.ModelProto) -> None:
     """Remove float32 → float16 → float32 casts, in place.
 
-    The converter puts one between an input and a node kept in float32, and between two such nodes: what was to
-    be kept would be rounded all the same.
+    The converter puts one between an input and a node kept in float32, between two such nodes, and between one
+    and an output: what was to be kept would be rounded all the same.
     """
     nodes, outputs = model.graph.node, {v.name for v in model.graph.output}
     known = onnx.shape_inference.infer_shapes(model).graph
@@ -70,11 +65,12 @@ def _drop_round_trips(model: onnx.ModelProto) -> None:
         v.name for v in (*known.value_info, *known.input) if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     }
     halved = {n.output[0]: n.input[0] for n in nodes if _casts_to(n, onnx.TensorProto.FLOAT16) and n.input[0] in floats}
-    whole = {
-        n.output[0]: halved[n.input[0]]
-        for n in nodes
-        if _casts_to(n, onnx.TensorProto.FLOAT) and n.input[0] in halved and n.output[0] not in outputs
-    }
+    seconds = [n for n in nodes if _casts_to(n, onnx.TensorProto.FLOAT) and n.input[0] in halved]
+    whole = {n.output[0]: halved[n.input[0]] for n in seconds if n.output[0] not in outputs}
+    for node in seconds:
+        if node.output[0] in outputs:  # the graph's own name for the value: it must be made by some node
+            source, made = halved[node.input[0]], node.output[0]
+            node.CopyFrom(onnx.helper.make_node("Identity", [source], [made], node.name))
     for node in nodes:
         for i, name in enumerate(node.input):
             node.input[i] = whole.get(name, name)

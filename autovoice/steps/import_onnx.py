@@ -15,6 +15,8 @@ def run(context: Context) -> dict[str, Any]:
     """Write model.onnx: the file's graph and weights, its axes under their declared names."""
     fields, path = context.fields, context.files["onnx"]
     for file in external_files(path):
+        if not file.is_file():
+            raise ExportError(f"{path}: its weights are missing, {file.name}", "put that file beside it")
         if file not in {f.resolve() for f in context.files.values()}:
             raise ExportError(
                 f"{path}: reads its weights from {file.name}, which is not declared",

@@ -19,14 +19,14 @@ def run(invocation: Invocation) -> int:
 
 def build_and_tell(invocation: Invocation) -> Built:
     """Build, telling the whole story when something runs and one line when nothing does."""
-    working = bool(invocation.plan.to_run)
+    working, existed = bool(invocation.plan.to_run), invocation.folder.is_dir()
     if working:
         print(f"{headline(invocation)}\n\n{shown(invocation.plan, only_runs=True)}\n", flush=True)
     built = build(invocation)
     if working:
         print(f"\n{summary(built)}\n{built.folder / 'manifest.json'}", flush=True)
         return built
-    done = f"restored {', '.join(built.written)}" if built.written else "nothing to do"
+    done = f"{'restored' if existed else 'wrote'} {', '.join(built.written)}" if built.written else "nothing to do"
     print(
         f"{invocation.title}: {done}, {len(built.plan.steps)} steps reused → {built.folder / 'manifest.json'}",
         flush=True,

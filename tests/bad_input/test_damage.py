@@ -1,0 +1,203 @@
+"""A store and folders that something else has written to: noticed, told, mended, never loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from autovoice import Pipeline
+from autovoice.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from tests.conftest import Project
+
+Change = Callable[[Path], None]
+
+
+def rewrite(path: Path, content: bytes, keep_time: bool = False) -> None:
+    """New content under the same inode, as a failing disk or a careless script leaves it."""
+    stat = path.stat()
+    os.chmod(path, 0o644)
+    path.write_bytes(content)
+    if keep_time:
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def truncate(path: Path) -> None:
+    rewrite(path, path.read_bytes()[:-7])
+
+
+def flip(path: Path, keep_time: bool = False) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    rewrite(path, bytes(content), keep_time)
+
+
+def flip_and_restore_time(path: Path) -> None:
+    flip(path, keep_time=True)
+
+
+CHANGES = [truncate, flip, flip_and_restore_time]
+
+
+# -- the store -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", CHANGES[:2])
+def test_a_damaged_artefact_is_built_again(toy: Project, change: Change) -> None:
+    whole = {p.name: p.read_bytes() for p in toy.folder.iterdir()}
+    change(toy.artefact("synth.build") / "engine.onnx")  # the file in the folder is a hard link of it
+    planned = toy.plan()
+    assert planned["synth.build"] == ("run", "its artefact in the store is damaged")
+    assert planned["embedder.build"] == planned["synth.lower"] == ("reuse", "unchanged")
+    toy.ok()
+    assert (toy.folder / "synth.onnx").read_bytes() == whole["synth.onnx"]
+    assert "nothing to do" in toy.ok()
+    Pipeline.load(toy.folder).close()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_damaged_engine_is_never_loaded(toy: Project, change: Change) -> None:
+    change(toy.folder / "synth.onnx")
+    with pytest.raises(ArtefactError) as caught:
+        Pipeline.load(toy.folder)
+    fact, fix = str(caught.value).splitlines()
+    assert fact.startswith(f"{toy.folder / 'synth.onnx'}: is not the file that was built (sha256 ")
+    assert fix == "  run the build again; it restores the file"
+
+
+def test_a_flipped_bit_does_not_travel_into_the_next_step(toy: Project) -> None:
+    """With its time restored only the content tells, and it is read before it is used."""
+    flip_and_restore_time(toy.artefact("synth.export") / "model.onnx")
+    err = toy.fails("component.synth.precision=half")
+    assert "synth.lower: " in err
+    assert "model.onnx: content changed since it was built\n  run the same command again: it is rebuilt\n" in err
+    assert toy.plan("component.synth.precision=half")["synth.export"] == (
+        "run",
+        "its artefact in the store is damaged",
+    )
+    toy.ok("component.synth.precision=half")
+
+
+def test_a_flipped_bit_in_a_folder_is_refused_by_run(toy: Project) -> None:
+    flip_and_restore_time(toy.folder / "synth.onnx")
+    np.savez(toy.root / "in.npz", tokens=np.ones((1, 4), np.int64), gains=np.ones((1, 8), np.float32))
+    err = toy.fails("task=run", f"folder={toy.folder}", "feeds=in.npz", "output=out.npz")
+    assert "synth.onnx: is not the file that was built" in err
+    assert not (toy.root / "out.npz").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b'{"key": 1}'], ids=repr)
+def test_a_damaged_record_is_an_absent_artefact(toy: Project, content: bytes) -> None:
+    rewrite(toy.artefact("synth.verify") / "record.json", content)
+    assert toy.plan()["synth.verify"] == ("run", "its artefact in the store is damaged")
+    toy.ok()
+    assert "nothing to do" in toy.ok()
+
+
+def test_an_artefact_that_is_gone_is_built_again(toy: Project) -> None:
+    import shutil
+
+    shutil.rmtree(toy.artefact("embedder.build"))
+    planned = toy.plan()
+    assert planned["embedder.build"] == ("run", "its artefact is gone from the store")
+    assert planned["embedder.verify"] == ("run", "needs build")
+    toy.ok()
+    assert "nothing to do" in toy.ok()
+
+
+@pytest.mark.parametrize("name", ["hashes.json", "last/chime.json"])
+def test_the_memory_of_the_store_is_not_its_truth(toy: Project, name: str) -> None:
+    for content in (b"\x00garbage", b"[1, 2]", b'{"inputs": 3}'):
+        (toy.store / name).write_bytes(content)
+        assert "nothing to do" in toy.ok()
+        assert "1 to run" in toy.ok("task=plan", "targets=[synth]")
+
+
+# -- the folder ------------------------------------------------------------------------------------
+
+
+def test_an_edited_engine_is_restored(toy: Project) -> None:
+    whole = (toy.folder / "limiter.onnx").read_bytes()
+    (toy.folder / "limiter.onnx").unlink()
+    (toy.folder / "limiter.onnx").write_bytes(b"something else")
+    with pytest.raises(ArtefactError, match="is not the file that was built"):
+        Pipeline.load(toy.folder)
+    path = "outputs/chime/onnxruntime-fp32/manifest.json"
+    assert toy.ok() == f"chime on onnxruntime, fp32: restored limiter.onnx, manifest.json, 17 steps reused → {path}\n"
+    assert (toy.folder / "limiter.onnx").read_bytes() == whole
+    assert "nothing to do" in toy.ok()
+
+
+def test_a_removed_engine_is_told_and_restored(toy: Project) -> None:
+    (toy.folder / "limiter.onnx").unlink()
+    with pytest.raises(ArtefactError) as caught:
+        Pipeline.load(toy.folder)
+    assert str(caught.value) == (
+        f"{toy.folder / 'limiter.onnx'}: No such file or directory\n  copy the whole folder, or build it again"
+    )
+    assert "restored limiter.onnx" in toy.ok()
+    Pipeline.load(toy.folder).close()
+
+
+def manifest_with(**changes: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda data: {**data, **changes}
+
+
+def first_file(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda data: {**data, "components": [{**data["components"][0], "file": name}, *data["components"][1:]]}
+
+
+EDITS = {
+    "another schema": (manifest_with(schema=2), "schema 2, this version reads 1"),
+    "no schema": (lambda d: {k: v for k, v in d.items() if k != "schema"}, "schema None, this version reads 1"),
+    "no tensors": (lambda d: {k: v for k, v in d.items() if k != "tensors"}, "has no 'tensors'"),
+    "a list": (lambda d: [d], "schema None, this version reads 1"),
+    "a path out of the folder": (first_file("../synth.onnx"), "file '../synth.onnx' is not a plain name in this folder"),
+    "an absolute path": (first_file("/etc/passwd"), "file '/etc/passwd' is not a plain name in this folder"),
+    "a folder": (first_file(".."), "file '..' is not a plain name in this folder"),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edited_manifest_is_refused_and_restored(toy: Project, name: str) -> None:
+    path = toy.folder / "manifest.json"
+    whole = json.loads(path.read_bytes())
+    edit, fact = EDITS[name]
+    path.write_text(json.dumps(edit(whole)))
+    with pytest.raises(ArtefactError) as caught:
+        Pipeline.load(toy.folder)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"{path}: {fact}"
+    assert "build it again" in lines[1]
+    assert "restored manifest.json" in toy.ok()
+    assert {**json.loads(path.read_bytes()), "created": ""} == {**whole, "created": ""}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"schema": 1'], ids=repr)
+def test_a_manifest_that_is_not_json_is_refused(toy: Project, content: bytes) -> None:
+    (toy.folder / "manifest.json").write_bytes(content)
+    with pytest.raises(ArtefactError, match=r"manifest\.json: cannot be read: ") as caught:
+        Pipeline.load(toy.folder)
+    assert str(caught.value).splitlines()[-1] == "  build it again"
+    assert "restored manifest.json" in toy.ok()
+
+
+def test_a_folder_that_was_never_built(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError) as caught:
+        Pipeline.load(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: no manifest.json here\n  give a folder that `autovoice` has built"
+
+
+def test_a_backend_that_is_not_installed(toy: Project) -> None:
+    path = toy.folder / "manifest.json"
+    path.write_text(path.read_text().replace('"name": "onnxruntime"', '"name": "os"'))
+    with pytest.raises(ArtefactError) as caught:
+        Pipeline.load(toy.folder)
+    assert str(caught.value) == "backend 'os' is not installed here\n  available: onnxruntime"

@@ -1,0 +1,208 @@
+"""Builders that meet, die, are interrupted, or run out of disk."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Project
+
+#: a module that tells when it is made, then waits: the moment to strike
+WAITING = '''
+import os, time
+from pathlib import Path
+Path(os.environ["TOY"], f"exporting-{os.getpid()}").touch()
+while not Path(os.environ["TOY"], "go").exists():
+    time.sleep(0.02)
+'''
+
+
+def waiting(project: Project) -> None:
+    project.edit("src/chime/synth.py", "from chime.layers", f"{WAITING}\nfrom chime.layers")
+
+
+def until(found: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.02)
+
+
+def exporting(project: Project) -> list[int]:
+    """Processes that are importing the synth."""
+    return [int(p.name.partition("-")[2]) for p in project.root.glob("exporting-*")]
+
+
+@pytest.fixture
+def running(fresh: Project) -> Iterator[subprocess.Popen[str]]:
+    """A build in the middle of exporting the synth, the rest of it done."""
+    waiting(fresh)
+    process = fresh.start()
+    try:
+        until(lambda: exporting(fresh))
+        yield process
+    finally:
+        process.kill()
+        (fresh.root / "go").touch()  # should a worker have outlived it, it need not wait on
+        process.communicate(timeout=60)
+
+
+def completes(project: Project) -> None:
+    (project.root / "go").touch()
+    out = project.ok()
+    assert out.splitlines()[-1] == "outputs/chime/onnxruntime-fp32/manifest.json"
+    assert project.half_written() == []
+    assert "nothing to do" in project.ok()
+
+
+def test_two_builders_at_once_build_each_artefact_once(fresh: Project) -> None:
+    waiting(fresh)
+    builders = [fresh.start(), fresh.start()]
+    until(lambda: exporting(fresh))
+    (fresh.root / "go").touch()
+    said = [b.communicate(timeout=120) for b in builders]
+    assert [b.returncode for b in builders] == [0, 0], said
+    assert [out.splitlines()[-1] for out, _ in said] == ["outputs/chime/onnxruntime-fp32/manifest.json"] * 2
+    assert fresh.exports() == {"Embedder": 1, "Synth": 1}
+    assert set(fresh.runs().values()) == {1}
+    assert len(fresh.runs()) == len(fresh.records()) == 17
+    assert fresh.half_written() == []
+    assert "nothing to do" in fresh.ok()
+
+
+def test_a_killed_driver_takes_its_workers_along_and_the_next_run_completes(
+    fresh: Project, running: subprocess.Popen[str]
+) -> None:
+    workers = psutil.Process(running.pid).children(recursive=True)
+    assert workers
+    running.kill()
+    running.wait()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+    assert not fresh.folder.exists()
+    completes(fresh)
+
+
+def test_a_killed_worker_is_one_failed_step(fresh: Project, running: subprocess.Popen[str]) -> None:
+    done = fresh.store / "objects"
+    until(lambda: len(list(done.glob("*/*/record.json"))) >= 5)
+    for pid in exporting(fresh):
+        os.kill(pid, signal.SIGKILL)
+    (fresh.root / "go").touch()
+    out, err = running.communicate(timeout=120)
+    assert running.returncode == 1
+    assert "Traceback" not in out + err
+    failed = re.findall(r"\] (\S+) +FAILED", out)
+    assert failed
+    assert set(failed) <= {"synth.export", "synth.reference"}
+    fact, fix = err.splitlines()[:2]
+    assert re.fullmatch(r"error: synth\.\w+: its worker process was killed or crashed", fact)
+    assert fix == "  out of memory? try workers=1, or smaller dims.*.max; the step's log may say more"
+    assert not fresh.folder.exists()
+    completes(fresh)
+
+
+@pytest.mark.parametrize("signals", [1, 2], ids=["once", "twice"])
+def test_ctrl_c_leaves_nothing_half_written(
+    fresh: Project, running: subprocess.Popen[str], signals: int
+) -> None:
+    for _ in range(signals):
+        os.killpg(running.pid, signal.SIGINT)  # a terminal sends it to the whole group
+        time.sleep(0.05)
+    _, err = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert err.endswith("\ninterrupted; finished steps are kept, nothing is half-written\n")
+    assert "Traceback" not in err
+    assert fresh.half_written() == []
+    assert not fresh.folder.exists()
+    assert {r["inputs"]["kind"] for r in fresh.records()} >= {"inputs"}
+    if signals == 1:
+        completes(fresh)
+
+
+def test_ctrl_c_ends_a_sweep(fresh: Project) -> None:
+    waiting(fresh)
+    sweep = fresh.start("-m", "precision=fp32,half")
+    until(lambda: exporting(fresh))
+    os.killpg(sweep.pid, signal.SIGINT)
+    out, err = sweep.communicate(timeout=30)
+    assert sweep.returncode == 130
+    assert "precision=half" not in out
+    assert "Traceback" not in err
+    assert fresh.half_written() == []
+
+
+def test_a_reader_that_leaves_early_does_no_harm(toy: Project) -> None:
+    process = toy.start("task=plan")
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=30) in (0, 1)
+    assert err == ""
+
+
+# -- the disk --------------------------------------------------------------------------------------
+
+
+def test_outputs_below_a_file(fresh: Project) -> None:
+    err = fresh.fails("paths.outputs=weights/limiter.onnx/outputs")
+    assert err == (
+        f"error: store {fresh.root}/weights/limiter.onnx/outputs/store: a file stands where a folder should be\n"
+        "  free some space (autovoice task=gc) or build elsewhere: paths.outputs=/another/folder\n"
+    )
+
+
+def test_outputs_where_no_one_can_write(fresh: Project) -> None:
+    err = fresh.fails("paths.outputs=/proc/autovoice")
+    assert re.match(r"error: store /proc/autovoice/store: .+\n  .* build elsewhere: paths.outputs=/another/folder\n$", err)
+
+
+def test_the_result_of_run_cannot_be_written(toy: Project, feeds: Callable[..., dict[str, object]]) -> None:
+    import numpy as np
+
+    np.savez(toy.root / "in.npz", **feeds())  # type: ignore[arg-type]
+    err = toy.fails("task=run", f"folder={toy.folder}", "feeds=in.npz", "output=in.npz/out.npz")
+    assert re.fullmatch(r"error: in\.npz/out\.npz: .+\n  output=/another/file\.npz\n", err)
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """tiny_disk(kilobytes): a file system of that size."""
+    mounted: list[Path] = []
+
+    def mount(kilobytes: int) -> Path:
+        folder = tmp_path / f"disk-{kilobytes}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True) if os.geteuid() == 0 else None
+        if done is None or done.returncode:
+            pytest.skip("a small file system can only be mounted by root: " + (done.stderr.strip() if done else ""))
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("kilobytes", [8, 28, 60])
+def test_a_full_disk(fresh: Project, tiny_disk: Callable[[int], Path], kilobytes: int) -> None:
+    """At the first step, at the log of a step, at the last steps: always the same two lines."""
+    disk = tiny_disk(kilobytes)
+    err = fresh.fails(f"paths.outputs={disk}", "targets=[embedder]")
+    fix = "free some space (autovoice task=gc) or build elsewhere: paths.outputs=/another/folder"
+    assert re.match(rf"error: [\w.]+: store {disk}/store: the disk is full\n  {re.escape(fix)}\n", err)
+    assert list((disk / "store" / "tmp").iterdir()) == []
+    assert [p.name for p in disk.iterdir()] == ["store"]

@@ -1,0 +1,97 @@
+"""Small specifications for tests: components joined by wire names, without configuration or models."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autovoice import sources
+from autovoice.compose import Composed, compose
+from autovoice.graph import Graph, build_graph
+from autovoice.schema import SpecReader
+from autovoice.spec import (
+    Backend,
+    BuildSpec,
+    Component,
+    Dim,
+    Gate,
+    Input,
+    Output,
+    PipelineSpec,
+    Precision,
+    Target,
+    Tensor,
+)
+
+FP32 = Precision("fp32", "float32", Target("autovoice.lowering.floating.keep_float32"))
+FP16 = Precision("fp16", "float16", Target("autovoice.lowering.floating.to_float16"))
+BF16 = Precision("bf16", "bfloat16", Target("autovoice.lowering.floating.to_bfloat16"))
+ORT = Backend("onnxruntime", "autovoice.backends.onnxruntime.OnnxRuntime", ("float32", "float16"))
+GATE = Gate({"snr_db": {"fp32": 60, "fp16": 30}}, {"snr_db": {"fp32": 50, "fp16": 20}})
+MODEL = Target("autovoice.models.mel_projection.MelProjection")
+FRAMES = Dim("frames", 2, 4, 8, trace=6)
+
+
+def wire(name: str, *shape: str | int, dtype: str = "float32", **more: Any) -> Tensor:
+    return Tensor(name, dtype, shape or (1, "frames"), **more)
+
+
+def component(
+    name: str, reads: Sequence[str | Input] = ("x",), makes: Sequence[str | Tensor] = (), **changes: Any
+) -> Component:
+    """A float32 component that reads wires under their own names and makes `<name>_out` unless told otherwise."""
+    inputs = tuple(r if isinstance(r, Input) else Input(r, r) for r in reads)
+    made = tuple(m if isinstance(m, Tensor) else wire(m) for m in makes or (f"{name}_out",))
+    values: dict[str, Any] = {
+        "model": MODEL,
+        "onnx": None,
+        "checkpoint": None,
+        "precision": FP32,
+        "backend": ORT,
+        "gate": GATE,
+        "calibration": "none",
+    }
+    return Component(name, inputs=inputs, outputs=tuple(Output(t.name, t) for t in made), **values | changes)
+
+
+def build_spec(
+    *components: Component,
+    inputs: Sequence[str | Tensor] = ("x",),
+    dims: Sequence[Dim] = (FRAMES,),
+    outputs: tuple[str, ...] = (),
+    targets: tuple[str, ...] = (),
+) -> BuildSpec:
+    external = tuple(t if isinstance(t, Tensor) else wire(t) for t in inputs)
+    return BuildSpec(PipelineSpec("toy", external, outputs), {d.name: d for d in dims}, components, targets)
+
+
+def graph_of(*components: Component, **parts: Any) -> Graph:
+    return build_graph(build_spec(*components, **parts))
+
+
+def graph_from(composed: Composed) -> Graph:
+    reader = SpecReader(composed.data, composed.lookup)
+    return build_graph(reader.build(), reader.faults)
+
+
+def composed_graph(*overrides: str, config_dir: Path | None = None) -> Graph:
+    """The graph of the shipped tree, and of a user's own beside it, under these overrides."""
+    return graph_from(compose(config_dir, overrides))
+
+
+def write_tree(root: Path, files: Mapping[str, str]) -> Path:
+    """Write text files below `root`, which is returned."""
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def forget_sources() -> None:
+    """What a process reads of source files it reads once; a test that edits them starts over."""
+    for cached in (sources._find, sources.module_of, sources.closure):
+        cached.cache_clear()
+    importlib.invalidate_caches()

@@ -1,0 +1,131 @@
+"""What is Hydra's: sweeps, help, the composed configuration, the user's own tree beside the shipped one."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Project
+
+
+@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]], ids=["basic", "joblib"])
+def test_a_sweep_exports_each_component_once(fresh: Project, launcher: list[str]) -> None:
+    out = fresh.ok("-m", "precision=fp32,half", *launcher)
+    assert fresh.exports() == {"Embedder": 1, "Synth": 1}
+    runs = fresh.runs()
+    assert runs["embedder.export"] == runs["synth.export"] == runs["inputs"] == runs["synth.reference"] == 1
+    assert runs["synth.lower"] == runs["synth.verify"] == 2
+    for name in ("fp32", "half"):
+        assert f"outputs/chime/onnxruntime-{name}/manifest.json" in out
+        assert (fresh.outputs / "chime" / f"onnxruntime-{name}" / "manifest.json").is_file()
+    assert fresh.half_written() == []
+
+
+def test_a_failing_job_fails_the_sweep_and_not_its_neighbours(toy: Project) -> None:
+    result = toy.run("-m", "precision=bf16,half", "keep_going=false")
+    assert result.code == 1
+    assert "cannot run bf16 (bfloat16)" in result.err
+    assert re.search(r"^failed: .*precision=bf16", result.err, re.MULTILINE)
+    assert "outputs/chime/onnxruntime-half/manifest.json" in result.out
+    assert (toy.outputs / "chime" / "onnxruntime-half" / "manifest.json").is_file()
+    assert "Traceback" not in result.err
+
+
+def test_a_failing_job_of_a_parallel_sweep_fails_it_too(toy: Project) -> None:
+    result = toy.run("-m", "precision=half,bf16", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert result.code == 1
+    assert re.search(r"^failed: .*precision=bf16", result.err, re.MULTILINE)
+    assert (toy.outputs / "chime" / "onnxruntime-half" / "manifest.json").is_file()
+
+
+def test_a_sweep_with_a_typo_says_so_in_two_lines(toy: Project) -> None:
+    err = toy.fails("-m", "precision=fp32,fp61")
+    assert "fp61" in err
+
+
+def test_a_sweep_keeps_its_logs_under_outputs(toy: Project) -> None:
+    toy.ok("-m", "precision=fp32", "task=plan,explain")
+    assert [p.name for p in (toy.outputs / "sweeps").iterdir()] != []
+    assert not (toy.root / "multirun").exists()
+
+
+def test_a_shadowed_file_is_warned_about(toy: Project) -> None:
+    (toy.root / "conf" / "precision" / "fp16.yaml").write_text("name: fp16\ntype: float32\n")
+    result = toy.run("task=plan")
+    assert result.code == 0
+    assert result.err == "warning: conf/precision/fp16.yaml is hidden by the shipped file of that name; rename it\n"
+
+
+def test_no_warning_without_a_shadow(master: Project) -> None:
+    assert master.run("task=plan").err == ""
+
+
+def test_help_lists_the_groups_of_both_trees(master: Project) -> None:
+    out = master.ok("--help")
+    assert "pipeline: chime, faulty, voice_conversion\n" in out
+    assert "precision: bf16, fp16, fp32, half\n" in out
+    assert "autovoice task=plan precision=fp16" in out
+
+
+def test_cfg_job_prints_the_composed_configuration(master: Project) -> None:
+    out = master.ok("--cfg", "job", "dims.length.max=99")
+    assert "\n    max: 99\n" in out
+    assert "\n    _target_: chime.synth.Synth\n" in out.replace("      ", "    ")
+    assert "voice_conversion" not in out
+
+
+def test_the_tree_may_be_named_by_an_absolute_path(toy: Project) -> None:
+    from dataclasses import replace
+
+    absolute = replace(toy, given=("--config-dir", str(toy.root / "conf"), "pipeline=chime"))
+    assert "nothing to do" in absolute.ok()
+
+
+def test_completion_of_a_shell_is_answered(master: Project) -> None:
+    assert "complete" in master.ok("--shell-completion", "install=bash")
+
+
+HEAVY = ("torch", "onnx", "onnxruntime", "transformers", "rich")
+MODULES = """
+import sys
+from autovoice.cli import main
+try:
+    main({arguments!r})
+except SystemExit as e:
+    assert not e.code, e.code
+print("imported:", sorted({heavy!r} & sys.modules.keys()))
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["task=plan"], ["task=plan", "precision=half"], [], ["task=explain"], ["--help"], ["task=gc"]],
+    ids=lambda a: " ".join(a) or "nothing to do",
+)
+def test_what_executes_nothing_imports_no_tool(master: Project, arguments: list[str]) -> None:
+    code = MODULES.format(arguments=[*master.given, *arguments], heavy=set(HEAVY))
+    assert master.python(code).splitlines()[-1] == "imported: []"
+
+
+def test_a_build_with_work_does_import_tools(toy: Project) -> None:
+    """So that the test above can fail: running a pipeline imports onnxruntime."""
+    (toy.root / "src" / "note.txt").touch()
+    code = MODULES.format(arguments=[*toy.given, "task=doctor"], heavy=set(HEAVY))
+    assert toy.python(code).splitlines()[-1] == "imported: ['onnxruntime']"
+
+
+def test_the_runtime_needs_neither_torch_nor_hydra_nor_onnx(master: Project) -> None:
+    code = f"""
+import sys
+import numpy as np
+from autovoice import Pipeline
+with Pipeline.load({str(master.folder)!r}) as pipeline:
+    out = pipeline.run({{"tokens": np.ones((1, 4), np.int64), "gains": np.zeros((1, 8), np.float32)}})
+assert out["limited"].shape == (1, 8)
+heavy = {{"torch", "hydra", "omegaconf", "onnx", "onnxslim", "yaml", "chime", "onnxruntime"}}
+print("imported:", sorted(heavy & sys.modules.keys()))
+"""
+    assert master.python(code).splitlines()[-1] == "imported: ['onnxruntime']"

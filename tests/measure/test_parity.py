@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from autovoice.measure.parity import Parity, compare, misses
+from autovoice.spec import SNR_EQUAL
+
+
+def f32(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def test_distances_by_hand() -> None:
+    parity = compare(f32(3, 4.5), f32(3, 4))  # an error of 0.5 against a norm of 5
+    assert parity.max_abs == 0.5
+    assert parity.relative_l2 == pytest.approx(0.1)
+    assert parity.snr_db == pytest.approx(20)
+    assert parity.cosine == pytest.approx((9 + 18) / (math.hypot(3, 4.5) * 5))
+
+
+def test_over_all_elements_whatever_the_shape() -> None:
+    got, reference = np.ones((2, 3), np.float32), np.zeros((2, 3), np.float32)
+    reference[1, 2] = 1
+    assert compare(got, reference).relative_l2 == pytest.approx(math.sqrt(5))
+
+
+@pytest.mark.parametrize("values", [f32(1, -2), f32(0, 0), np.zeros((0, 4), np.float32), np.array([True, False])])
+def test_equal_tensors_have_no_error_and_a_finite_snr(values: np.ndarray) -> None:
+    assert compare(values, values.copy()) == Parity(0.0, 0.0, 1.0, SNR_EQUAL)
+
+
+def test_an_error_too_small_to_tell_is_at_most_equal() -> None:
+    assert compare(np.array([1 + 1e-15]), np.array([1.0])).snr_db == SNR_EQUAL
+
+
+def test_against_silence_everything_is_error() -> None:
+    assert compare(f32(0, -0.25), f32(0, 0)) == Parity(0.25, math.inf, 0.0, -SNR_EQUAL)
+
+
+def test_silence_for_a_signal() -> None:
+    assert compare(f32(0, 0), f32(3, 4)) == Parity(4.0, 1.0, 0.0, 0.0)
+
+
+def test_the_opposite_signal() -> None:
+    parity = compare(f32(-3, -4), f32(3, 4))
+    assert (parity.relative_l2, parity.cosine) == (2.0, pytest.approx(-1))
+    assert parity.snr_db == pytest.approx(-20 * math.log10(2))
+
+
+def test_computed_in_float64() -> None:
+    big = np.full(1000, 60000, np.float16)
+    assert compare(big, (big - np.float16(32)).astype(np.float16)).max_abs == 32
+    integers = np.array([2**31 - 1], np.int32)
+    assert compare(integers, -integers).max_abs == 2.0 * (2**31 - 1)
+
+
+@pytest.mark.parametrize(
+    ("got", "reference", "message"),
+    [
+        pytest.param(f32(1, 2), f32(1), r"shape \[2\], the reference has \[1\]", id="shape"),
+        pytest.param(np.ones((1, 4)), np.ones((4, 1)), r"shape \[1, 4\], the reference has \[4, 1\]", id="layout"),
+        pytest.param(f32(1), np.ones(1, np.float16), "dtype float32, the reference has float16", id="dtype"),
+        pytest.param(f32(np.nan, 1, np.inf), f32(1, 1, 1), "2 of 3 values are not finite", id="not_finite"),
+        pytest.param(
+            f32(1, 1), f32(1, -np.inf), "the reference itself has 1 values that are not finite", id="reference"
+        ),
+        pytest.param(f32(np.nan), f32(np.nan), "the reference itself has 1", id="both_alike"),
+    ],
+)
+def test_what_cannot_be_compared(got: np.ndarray, reference: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare(got, reference)
+
+
+PARITY = {"max_abs": 0.5, "relative_l2": 0.1, "cosine": 0.99, "snr_db": 20.0}
+
+
+@pytest.mark.parametrize(
+    ("gates", "missed"),
+    [
+        pytest.param({}, {}, id="no_gate"),
+        pytest.param({"snr_db": 20, "cosine": 0.99, "max_abs": 0.5, "relative_l2": 0.1}, {}, id="exactly_met"),
+        pytest.param({"snr_db": 20.1, "cosine": 0.9}, {"snr_db": 20.1}, id="less_is_worse"),
+        pytest.param({"max_abs": 0.49, "relative_l2": 0.2}, {"max_abs": 0.49}, id="more_is_worse"),
+        pytest.param({"cosine": 1, "relative_l2": 0}, {"cosine": 1, "relative_l2": 0}, id="several"),
+    ],
+)
+def test_gates_missed(gates: dict[str, float], missed: dict[str, float]) -> None:
+    assert misses(PARITY, gates) == missed

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from autovoice import job as job_module
+from autovoice.errors import ArtefactError, LoweringError, StepError, StoreError
+from autovoice.job import Job, run_job
+from autovoice.store import Store
+
+KEY, NEED = "ab" + "0" * 62, "cd" + "0" * 62
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "store")
+    store.prepare()
+    work = store.workplace(NEED)
+    (work / "model.onnx").write_bytes(b"model")
+    store.commit(NEED, work, {}, {}, 0)
+    return store
+
+
+@pytest.fixture
+def step(monkeypatch: pytest.MonkeyPatch):
+    """Make `autovoice.steps.toy` the step that runs this function."""
+
+    def install(run) -> None:
+        module = ModuleType("autovoice.steps.toy")
+        module.run = run  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "autovoice.steps.toy", module)
+
+    return install
+
+
+def job(store: Store, **changes: Any) -> Job:
+    inputs = {"fields": {"n": 3}, "needs": {"export": NEED}}
+    return Job("a.toy", "toy", KEY, store.root, inputs, {"w": Path("w")}, store.root / "logs" / "a.log", **changes)
+
+
+def copy(context) -> dict[str, Any]:
+    (context.out / "copy.onnx").write_bytes((context.needs["export"] / "model.onnx").read_bytes())
+    return {"n": context.fields["n"], "files": sorted(context.files)}
+
+
+def test_a_step_is_given_its_record_and_its_folder_is_committed(store: Store, step) -> None:
+    step(copy)
+    made = run_job(job(store))
+    assert made == store.record(KEY)
+    assert made.result == {"n": 3, "files": ["w"]}
+    assert (store.folder(KEY) / "copy.onnx").read_bytes() == b"model"
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_what_another_builder_made_meanwhile_is_taken(store: Store, step) -> None:
+    step(copy)
+    first = run_job(job(store))
+    step(lambda context: pytest.fail("ran twice"))
+    assert run_job(job(store)) == first
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "fact", "fix"),
+    [
+        pytest.param(LoweringError("no", "try"), LoweringError, "no", "try", id="users"),
+        pytest.param(MemoryError(), StepError, "a.toy: out of memory", "lower dims.*.max, or workers=1", id="memory"),
+        pytest.param(OSError(errno.EIO, "Input/output error"), StepError, "a.toy: Input/output", "log: ", id="system"),
+        pytest.param(OSError(errno.ENOSPC, "No space"), StoreError, "store ", "free some space", id="full_disk"),
+        pytest.param(
+            KeyError("x"), StepError, "a.toy: KeyError: 'x'", "not an error this tool expects; the whole", id="bug"
+        ),
+        pytest.param(
+            RuntimeError("\n first\nsecond"), StepError, "a.toy: RuntimeError: first", "not an error", id="first_line"
+        ),
+        pytest.param(AssertionError(), StepError, "a.toy: AssertionError: no message", "not an error", id="no_message"),
+    ],
+)
+def test_a_failure_leaves_nothing_behind(error: Exception, kind: type, fact: str, fix: str, store: Store, step) -> None:
+    def fail(context) -> dict[str, Any]:
+        (context.out / "half.onnx").touch()
+        raise error
+
+    step(fail)
+    with pytest.raises(kind) as raised:
+        run_job(job(store))
+    assert raised.value.fact.startswith(fact)
+    assert raised.value.fix.startswith(fix)
+    assert store.record(KEY) is None
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_a_need_that_is_gone(store: Store, step) -> None:
+    step(copy)
+    (store.folder(NEED) / "model.onnx").unlink()
+    with pytest.raises(ArtefactError, match=r"the artefact is gone or damaged\n  run the same command again"):
+        run_job(job(store))
+
+
+def test_a_bit_that_flipped_in_silence_does_not_travel_on_and_the_next_plan_sees_it(store: Store, step) -> None:
+    step(copy)
+    path = store.folder(NEED) / "model.onnx"
+    stat = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(b"modem")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert store.record(NEED) is not None  # by size and time alone, nothing to see
+    with pytest.raises(ArtefactError, match=r"model\.onnx: content changed since it was built"):
+        run_job(job(store))
+    assert store.record(NEED) is None
+
+
+def test_in_a_worker_all_output_goes_to_the_log_also_that_of_native_code(
+    store: Store, step, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    def talk(context) -> dict[str, Any]:
+        os.write(1, b"native out\n")
+        os.write(2, b"native err\n")
+        return {}
+
+    step(talk)
+    monkeypatch.setenv(job_module.WORKER, "1")
+    run_job(job(store))
+    os.write(1, b"after\n")
+    assert (store.root / "logs" / "a.log").read_text() == "native out\nnative err\n"
+    assert capfd.readouterr() == ("after\n", "")
+
+
+def test_outside_a_worker_output_stays_where_it_is(store: Store, step, capfd: pytest.CaptureFixture) -> None:
+    step(lambda context: os.write(1, b"here\n") and {})
+    run_job(job(store))
+    assert capfd.readouterr().out == "here\n"
+    assert not (store.root / "logs" / "a.log").exists()

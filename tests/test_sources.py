@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from autovoice.errors import AutovoiceError
+from autovoice.hashing import uncached_sha256
+from autovoice.sources import closure, module_of, tool_version
+from tests.builders import forget_sources, write_tree
+
+TREE = {
+    "toy_pkg/__init__.py": "",
+    "toy_pkg/shared.py": "import os\n",
+    "toy_pkg/unrelated.py": "",
+    "toy_pkg/models/__init__.py": "from toy_pkg import registry\n",
+    "toy_pkg/models/encoder.py": "import torch\nfrom ..shared import Thing\nfrom .layers import *\n",
+    "toy_pkg/models/layers.py": "",
+    "toy_pkg/registry.py": "raise RuntimeError('nobody may import this')\n",
+}
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """Write files (over the toy package) and forget what was read before; their folder is importable."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(**files: str) -> Path:
+        forget_sources()
+        return write_tree(tmp_path, TREE | {f"toy_pkg/{name}.py": text for name, text in files.items()})
+
+    yield write
+    forget_sources()
+    for name in [m for m in sys.modules if m.partition(".")[0] == "toy_pkg"]:
+        del sys.modules[name]
+
+
+def modules(target: str) -> set[str]:
+    return {m.removeprefix("toy_pkg").lstrip(".") for m in closure(target)}
+
+
+def test_the_file_its_packages_and_what_they_import(package: Callable[..., Path]) -> None:
+    root = package()
+    found = closure("toy_pkg.models.encoder.Encoder")
+    assert list(found) == [
+        "toy_pkg",
+        "toy_pkg.models",
+        "toy_pkg.models.encoder",
+        "toy_pkg.models.layers",
+        "toy_pkg.registry",
+        "toy_pkg.shared",
+    ]
+    assert found["toy_pkg.shared"] == uncached_sha256(root / "toy_pkg/shared.py")
+
+
+def test_imports_nothing(package: Callable[..., Path]) -> None:
+    package()
+    before = set(sys.modules)
+    closure("toy_pkg.models.encoder.Encoder")
+    assert set(sys.modules) == before
+
+
+def test_an_edit_changes_that_file_alone(package: Callable[..., Path]) -> None:
+    package()
+    before = closure("toy_pkg.models.encoder.Encoder")
+    package(shared="import os\nx = 1\n", unrelated="x = 1\n")
+    after = closure("toy_pkg.models.encoder.Encoder")
+    assert {m for m in before.keys() | after.keys() if before.get(m) != after.get(m)} == {"toy_pkg.shared"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("import toy_pkg.shared", {"shared"}, id="import"),
+        pytest.param("import numpy, toy_pkg.shared as s", {"shared"}, id="import_as"),
+        pytest.param("from toy_pkg import shared", {"shared"}, id="from_package"),
+        pytest.param("from . import shared", {"shared"}, id="relative"),
+        pytest.param("from .shared import x", {"shared"}, id="relative_module"),
+        pytest.param("def f():\n    from .shared import x", {"shared"}, id="inside_a_function"),
+        pytest.param("try:\n    from .shared import x\nexcept ImportError:\n    pass", {"shared"}, id="in_try"),
+        pytest.param("import os, numpy.linalg\nfrom json import loads", set(), id="other_packages"),
+        pytest.param("if TYPE_CHECKING:\n    from .shared import x", set(), id="type_checking"),
+        pytest.param("if typing.TYPE_CHECKING:\n    from .shared import x", set(), id="typing_type_checking"),
+        pytest.param(
+            "if TYPE_CHECKING:\n    import toy_pkg.layers\nelse:\n    from .shared import x", {"shared"}, id="else"
+        ),
+        pytest.param("if not TYPE_CHECKING:\n    from .shared import x", {"shared"}, id="not_type_checking"),
+        pytest.param("if x:\n    from .shared import x", {"shared"}, id="other_condition"),
+        pytest.param("import toy_pkg_two", set(), id="longer_name"),
+        pytest.param("from .nothing import x", set(), id="absent_module"),
+    ],
+)
+def test_import_statements(text: str, expected: set[str], package: Callable[..., Path]) -> None:
+    package(model=text)
+    assert modules("toy_pkg.model.Model") - {"", "model"} == expected
+
+
+def test_files_that_import_each_other_end(package: Callable[..., Path]) -> None:
+    package(a="from . import b", b="from . import a")
+    assert modules("toy_pkg.a.f") == {"", "a", "b"}
+
+
+def test_installed_code_counts_by_its_version() -> None:
+    assert closure("numpy.linalg.norm") == {"numpy": tool_version("numpy")}
+
+
+def test_a_file_that_is_not_python_is_named_with_its_line(package: Callable[..., Path]) -> None:
+    root = package(model="x = 1\ndef f(:\n")
+    with pytest.raises(AutovoiceError) as raised:
+        closure("toy_pkg.model.Model")
+    assert raised.value.fact == f"{root}/toy_pkg/model.py:2: invalid syntax"
+    assert raised.value.fix == "this file is not valid Python"
+
+
+@pytest.mark.parametrize(
+    ("target", "module"),
+    [
+        ("toy_pkg.models.encoder.Encoder", "toy_pkg.models.encoder"),
+        ("toy_pkg.models.encoder.Encoder.from_name", "toy_pkg.models.encoder"),
+        ("toy_pkg.models.build", "toy_pkg.models"),
+        ("json.loads", "json"),
+    ],
+    ids=["class", "method", "function_of_a_package", "standard_library"],
+)
+def test_the_module_of_a_dotted_path(target: str, module: str, package: Callable[..., Path]) -> None:
+    package()
+    assert module_of(target) == module
+
+
+@pytest.mark.parametrize(
+    ("target", "absent"),
+    [
+        ("nowhere.model.Model", "nowhere.model"),
+        ("toy_pkg.modles.encoder.Encoder", "toy_pkg.modles.encoder"),
+        ("toy_pkg.models.typo.build", "toy_pkg.models.typo"),
+    ],
+    ids=["package", "subpackage", "module"],
+)
+def test_a_module_that_does_not_exist(target: str, absent: str, package: Callable[..., Path]) -> None:
+    package()
+    with pytest.raises(AutovoiceError) as raised:
+        module_of(target)
+    assert raised.value.fact == f"_target_ '{target}': there is no module '{absent}'"
+    assert "put its folder on PYTHONPATH" in raised.value.fix
+
+
+def test_version_of_a_tool() -> None:
+    numpy = importlib.import_module("numpy")
+    assert (tool_version("numpy"), tool_version("no-such-distribution")) == (numpy.__version__, "absent")

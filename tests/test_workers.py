@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from autovoice.errors import ConfigError, ExportError, Fault, StepError
+from autovoice.job import WORKER
+from autovoice.workers import WorkerExecutor
+from tests.builders import write_tree
+
+#: tasks live in a module of their own: a worker imports them by name, from the driver's sys.path
+TASKS = """
+import os, signal, time
+from pathlib import Path
+from autovoice.errors import ConfigError, ExportError, Fault
+
+def pid():
+    return os.getpid()
+
+def environment(name):
+    return os.environ.get(name)
+
+def kill_self():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def interrupted():
+    os.kill(os.getpid(), signal.SIGINT)
+    return "went on"
+
+def wait_for(path):
+    while not Path(path).exists():
+        time.sleep(0.01)
+    return os.getpid()
+
+def say_and_sleep(path):
+    Path(path).touch()
+    time.sleep(600)
+
+def export_error():
+    raise ExportError("Net cannot be exported: no", "try this")
+
+def config_error():
+    raise ConfigError([Fault("a.b", "is wrong", "mend it"), Fault("c", "is wrong", "mend it")])
+
+def value_error():
+    raise ValueError("a bug")
+"""
+
+
+@pytest.fixture
+def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    write_tree(tmp_path, {"worker_tasks.py": TASKS})
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(importlib.sys.modules, "worker_tasks", raising=False)
+    return importlib.import_module("worker_tasks")
+
+
+@pytest.fixture
+def executor(tasks: ModuleType) -> Iterator[WorkerExecutor]:
+    made = WorkerExecutor(2)
+    yield made
+    made.kill()
+
+
+def test_tasks_run_in_a_process_of_their_own_that_stays(executor: WorkerExecutor, tasks: ModuleType) -> None:
+    found = {executor.submit(tasks.pid).result() for _ in range(3)}
+    assert os.getpid() not in found
+    assert len(found) <= 2
+
+
+def test_a_worker_knows_that_it_is_one(executor: WorkerExecutor, tasks: ModuleType) -> None:
+    assert executor.submit(tasks.environment, WORKER).result() == "1"
+    assert WORKER not in os.environ
+
+
+def test_an_interrupt_is_the_drivers_to_handle(executor: WorkerExecutor, tasks: ModuleType) -> None:
+    assert executor.submit(tasks.interrupted).result() == "went on"
+
+
+def test_two_workers_work_at_once(executor: WorkerExecutor, tasks: ModuleType, tmp_path: Path) -> None:
+    first = executor.submit(tasks.wait_for, str(tmp_path / "go"))
+    other = executor.submit(tasks.pid).result(60)
+    assert not first.done()
+    (tmp_path / "go").touch()
+    assert first.result(60) != other
+
+
+def test_a_killed_worker_fails_its_own_task_alone(executor: WorkerExecutor, tasks: ModuleType, tmp_path: Path) -> None:
+    beside = executor.submit(tasks.wait_for, str(tmp_path / "go"))
+    killed = executor.submit(tasks.kill_self)
+    later = [executor.submit(tasks.pid) for _ in range(3)]
+    with pytest.raises(StepError) as raised:
+        killed.result(60)
+    assert raised.value.fact == "its worker process was killed or crashed"
+    assert raised.value.fix.startswith("out of memory? try workers=1")
+    later_pids = {f.result(60) for f in later}  # on the worker that took the dead one's place
+    (tmp_path / "go").touch()
+    assert beside.result(60) not in later_pids
+    assert len(later_pids) == 1
+
+
+def test_one_worker_outlives_a_crash_after_the_other(tasks: ModuleType) -> None:
+    executor = WorkerExecutor(1)
+    try:
+        futures = [executor.submit(f) for f in (tasks.kill_self, tasks.pid, tasks.kill_self, tasks.pid)]
+        for dead in futures[::2]:
+            with pytest.raises(StepError, match="was killed or crashed"):
+                dead.result(60)
+        assert futures[1].result(60) != futures[3].result(60)
+    finally:
+        executor.kill()
+
+
+def test_a_users_error_travels_with_fact_and_fix(executor: WorkerExecutor, tasks: ModuleType) -> None:
+    with pytest.raises(ExportError) as raised:
+        executor.submit(tasks.export_error).result(60)
+    assert (raised.value.fact, raised.value.fix) == ("Net cannot be exported: no", "try this")
+
+
+def test_a_configuration_error_travels_with_every_fault(executor: WorkerExecutor, tasks: ModuleType) -> None:
+    with pytest.raises(ConfigError) as raised:
+        executor.submit(tasks.config_error).result(60)
+    assert raised.value.faults == (Fault("a.b", "is wrong", "mend it"), Fault("c", "is wrong", "mend it"))
+    assert str(raised.value) == "a.b, c: is wrong\n  mend it"
+
+
+def test_another_error_travels_as_it_is_and_the_worker_goes_on(executor: WorkerExecutor, tasks: ModuleType) -> None:
+    with pytest.raises(ValueError, match="a bug"):
+        executor.submit(tasks.value_error).result(60)
+    assert executor.submit(tasks.pid).result(60) != os.getpid()
+
+
+def test_kill_ends_what_runs_and_cancels_what_waits(tasks: ModuleType, tmp_path: Path) -> None:
+    executor = WorkerExecutor(1)
+    running = executor.submit(tasks.say_and_sleep, str(tmp_path / "started"))
+    waiting = executor.submit(tasks.pid)
+    while not (tmp_path / "started").exists():
+        threading.Event().wait(0.01)
+    executor.kill()
+    with pytest.raises(StepError, match="was killed or crashed"):
+        running.result(60)
+    assert waiting.cancelled()

@@ -1,0 +1,1 @@
+"""Modules that are wrong, each in its own way."""

@@ -1,0 +1,3 @@
+"""A module file that is found and cannot be imported."""
+
+import absent_library  # noqa: F401
