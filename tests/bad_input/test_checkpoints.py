@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,7 +40,9 @@ def write_checkpoints(folder: Path, mark: Path) -> dict[str, str]:
     (folder / "truncated.pt").write_bytes((folder / "right.pt").read_bytes()[:700])
     (folder / "truncated.safetensors").write_bytes(b"\x40\0\0\0\0\0\0\0{")
     (folder / "empty.pt").touch()
-    return {p.stem + ("_st" if p.suffix == ".safetensors" else ""): f"weights/{p.name}" for p in folder.glob("*.[ps]*t*")}
+    return {
+        p.stem + ("_st" if p.suffix == ".safetensors" else ""): f"weights/{p.name}" for p in folder.glob("*.[ps]*t*")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +81,10 @@ CASES = {
         "1 of 3 parameters have another shape in '{}misshapen.pt': mix.weight: got (8, 9), expected (8, 8)",
         "set the module's sizes to the checkpoint's; strict=false does not skip shapes",
     ),
-    "nested": ("nested.pt' holds no tensors by name but a dict", "set key to the state dict to load; available: generator"),
+    "nested": (
+        "nested.pt' holds no tensors by name but a dict",
+        "set key to the state dict to load; available: generator",
+    ),
     "intruder_zip": (
         "checkpoint '{}intruder_zip.pt' is a pickle that would run code on loading (it imports posix.system)",
         TRUST,
@@ -122,8 +128,6 @@ def test_exit_code_and_traces(built: tuple[Project, Result]) -> None:
 
 def test_the_right_weights_are_those_of_the_file(built: tuple[Project, Result]) -> None:
     """They are all 0.5: an embedding of 0.5 through a Linear of 0.5 and bias 0.5 gives 8 · 0.25 + 0.5."""
-    import numpy as np
-
     project, _ = built
     project.ok("targets=[right]")
     (folder,) = (project.outputs / "weighted").iterdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -234,7 +235,12 @@ def test_all_faults_are_told_at_once(master: Project) -> None:
     )
     facts = [line for line in err.splitlines() if not line.startswith("  ")]
     assert len(facts) == 4
-    for fact in ("no one produces 'featurs'", "needs min ≤ opt ≤ max", "unknown key 'seeed'", "unknown dtype 'float23'"):
+    for fact in (
+        "no one produces 'featurs'",
+        "needs min ≤ opt ≤ max",
+        "unknown key 'seeed'",
+        "unknown dtype 'float23'",
+    ):
         assert sum(fact in line for line in facts) == 1
 
 
@@ -255,7 +261,5 @@ def test_yaml_that_cannot_be_read_names_its_line(toy: Project) -> None:
 
 
 def test_a_missing_tree(master: Project) -> None:
-    from dataclasses import replace
-
     err = replace(master, given=("--config-dir", "absent")).fails()
     assert err == "error: --config-dir absent: no such folder\n  give the folder of your own tree\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,8 +55,11 @@ def test_a_damaged_artefact_is_built_again(toy: Project, change: Change) -> None
     whole = {p.name: p.read_bytes() for p in toy.folder.iterdir()}
     change(toy.artefact("synth.build") / "engine.onnx")  # the file in the folder is a hard link of it
     planned = toy.plan()
-    assert planned["synth.build"] == ("run", "its artefact in the store is damaged")
-    assert planned["embedder.build"] == planned["synth.lower"] == ("reuse", "unchanged")
+    damaged = ("run", "its artefact in the store is damaged")
+    assert {step for step, said in planned.items() if said == damaged} == {  # in float32 these share one file
+        *("synth.export", "synth.lower", "synth.build")
+    }
+    assert {said for said in planned.values() if said != damaged} == {("reuse", "unchanged")}
     toy.ok()
     assert (toy.folder / "synth.onnx").read_bytes() == whole["synth.onnx"]
     assert "nothing to do" in toy.ok()
@@ -102,12 +106,10 @@ def test_a_damaged_record_is_an_absent_artefact(toy: Project, content: bytes) ->
 
 
 def test_an_artefact_that_is_gone_is_built_again(toy: Project) -> None:
-    import shutil
-
     shutil.rmtree(toy.artefact("embedder.build"))
     planned = toy.plan()
     assert planned["embedder.build"] == ("run", "its artefact is gone from the store")
-    assert planned["embedder.verify"] == ("run", "needs build")
+    assert planned["embedder.verify"] == ("reuse", "unchanged")
     toy.ok()
     assert "nothing to do" in toy.ok()
 
@@ -159,7 +161,10 @@ EDITS = {
     "no schema": (lambda d: {k: v for k, v in d.items() if k != "schema"}, "schema None, this version reads 1"),
     "no tensors": (lambda d: {k: v for k, v in d.items() if k != "tensors"}, "has no 'tensors'"),
     "a list": (lambda d: [d], "schema None, this version reads 1"),
-    "a path out of the folder": (first_file("../synth.onnx"), "file '../synth.onnx' is not a plain name in this folder"),
+    "a path out of the folder": (
+        first_file("../synth.onnx"),
+        "file '../synth.onnx' is not a plain name in this folder",
+    ),
     "an absolute path": (first_file("/etc/passwd"), "file '/etc/passwd' is not a plain name in this folder"),
     "a folder": (first_file(".."), "file '..' is not a plain name in this folder"),
 }

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import psutil
 import pytest
 
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     from tests.conftest import Project
 
 #: a module that tells when it is made, then waits: the moment to strike
-WAITING = '''
+WAITING = """
 import os, time
 from pathlib import Path
 Path(os.environ["TOY"], f"exporting-{os.getpid()}").touch()
 while not Path(os.environ["TOY"], "go").exists():
     time.sleep(0.02)
-'''
+"""
 
 
 def waiting(project: Project) -> None:
@@ -113,9 +114,7 @@ def test_a_killed_worker_is_one_failed_step(fresh: Project, running: subprocess.
 
 
 @pytest.mark.parametrize("signals", [1, 2], ids=["once", "twice"])
-def test_ctrl_c_leaves_nothing_half_written(
-    fresh: Project, running: subprocess.Popen[str], signals: int
-) -> None:
+def test_ctrl_c_leaves_nothing_half_written(fresh: Project, running: subprocess.Popen[str], signals: int) -> None:
     for _ in range(signals):
         os.killpg(running.pid, signal.SIGINT)  # a terminal sends it to the whole group
         time.sleep(0.05)
@@ -166,13 +165,13 @@ def test_outputs_below_a_file(fresh: Project) -> None:
 
 def test_outputs_where_no_one_can_write(fresh: Project) -> None:
     err = fresh.fails("paths.outputs=/proc/autovoice")
-    assert re.match(r"error: store /proc/autovoice/store: .+\n  .* build elsewhere: paths.outputs=/another/folder\n$", err)
+    assert re.match(
+        r"error: store /proc/autovoice/store: .+\n  .* build elsewhere: paths.outputs=/another/folder\n$", err
+    )
 
 
-def test_the_result_of_run_cannot_be_written(toy: Project, feeds: Callable[..., dict[str, object]]) -> None:
-    import numpy as np
-
-    np.savez(toy.root / "in.npz", **feeds())  # type: ignore[arg-type]
+def test_the_result_of_run_cannot_be_written(toy: Project, feeds: Callable[..., dict[str, np.ndarray]]) -> None:
+    np.savez(toy.root / "in.npz", **feeds())
     err = toy.fails("task=run", f"folder={toy.folder}", "feeds=in.npz", "output=in.npz/out.npz")
     assert re.fullmatch(r"error: in\.npz/out\.npz: .+\n  output=/another/file\.npz\n", err)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -82,8 +83,6 @@ CASES = {
 @pytest.fixture(scope="module")
 def built(toy_project: Project) -> tuple[Project, Result]:
     """The pipeline `faulty`, as far as it goes."""
-    from dataclasses import replace
-
     project = replace(toy_project, given=("--config-dir", "conf", "pipeline=faulty"))
     return project, project.run("keep_going=true")
 

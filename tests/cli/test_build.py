@@ -20,9 +20,11 @@ def test_a_first_build_prints_the_steps_the_table_and_the_manifest(master: Proje
     assert set(read_plan("\n".join(said)).values()) == {("run", "never built")}
     assert sum(bool(re.fullmatch(r" \[\d+/17\] [a-z_.]+ +\d+\.\d s", line)) for line in said) == 17
     header = next(i for i, line in enumerate(said) if line.startswith(" component"))
-    assert said[header].split() == "component asked delivered file worst parity at time".split()
+    assert said[header].split() == ["component", "asked", "delivered", "file", "worst", "parity", "at", "time"]
     assert [line.split()[0] for line in said[header + 1 : header + 5]] == ["embedder", "synth", "limiter", "end"]
-    assert re.match(r" embedder +fp32 +fp32 4/4 nodes +\d\.\d kB +\d+\.\d dB ≥ 60 +(min|opt|max|between) ", said[header + 1])
+    assert re.match(
+        r" embedder +fp32 +fp32 4/4 nodes +\d\.\d kB +\d+\.\d dB ≥ 60 +(min|opt|max|between) ", said[header + 1]
+    )
     assert said[-1] == "outputs/chime/onnxruntime-fp32/manifest.json"
     assert master.folder.joinpath("manifest.json").is_file()
 

@@ -133,7 +133,9 @@ def test_gc_lists_and_removes_only_on_request(toy: Project) -> None:
     named = set(re.findall(r"^ would remove objects/../(\w+) ", listed, re.MULTILINE))
     assert len(named) == 10
     assert not named & kept
-    assert re.search(r"^\d+ entries, .* would be freed; autovoice task=gc dry_run=false removes it; 17 steps", listed, re.M)
+    assert re.search(
+        r"^\d+ entries, .* would be freed; autovoice task=gc dry_run=false removes it; 17 steps", listed, re.M
+    )
 
     removed = toy.ok("task=gc", "dry_run=false")
     assert removed.count(" removed ") == listed.count(" would remove ")
