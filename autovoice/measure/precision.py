@@ -73,6 +73,9 @@ def _typed(path: Path) -> list[tuple[onnx.NodeProto, str]]:
         if node.op_type in _NEUTRAL:
             continue
         dtype = next((types[o] for o in node.output if types.get(o) in _FLOATS), None)
+        if dtype is None and node.op_type in HEAVY and not any(types.get(o) for o in node.output):
+            # no inference for its domain: its weights tell, and where there are none, nobody can vouch for it
+            dtype = next((types[i] for i in node.input if types.get(i) in _FLOATS), "of unknown type")
         if dtype is not None:
             found.append((node, dtype))
     return found

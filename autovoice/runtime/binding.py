@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from graphlib import TopologicalSorter
 from typing import Any
@@ -22,6 +23,12 @@ class Binder:
         self.defaults = {n: t["default"] for n, t in tensors.items() if t.get("default") is not None}
         formulas = {n: d.formula for n, d in dims.items() if d.formula}
         order = TopologicalSorter({n: symbols(f) for n, f in formulas.items()}).static_order()
+        self._arithmetic = [
+            (n, i, axis)
+            for n, (_, shape) in self.tensors.items()
+            for i, axis in enumerate(shape)
+            if isinstance(axis, str) and not is_symbol(axis)
+        ]
         self.formulas = {n: formulas[n] for n in order if n in formulas}  # each after those it reads
 
     def bind(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -32,6 +39,7 @@ class Binder:
         source: dict[str, str] = {}
         for name, array in feeds.items():
             self._check_one(name, array, sizes, source)
+        self._solve(feeds, sizes, source)
         self._check_derived(feeds, sizes)
         if len(feeds) == len(self.tensors):
             return dict(feeds)
@@ -89,6 +97,24 @@ class Binder:
             raise FeedError(f"{where} is {size}, expected a multiple of {dim.multiple}", "pad it")
         sizes[symbol] = size
         source[symbol] = f"input '{name}'"
+
+    def _solve(self, feeds: Mapping[str, np.ndarray], sizes: dict[str, int], source: dict[str, str]) -> None:
+        """Bind symbols that stand in arithmetic alone (`256*frames`), each from the first axis that has no other."""
+        for name, i, axis in self._arithmetic:
+            unknown = symbols(axis) - sizes.keys() - self.formulas.keys()
+            if name not in feeds or len(unknown) != 1:
+                continue
+            (symbol,) = unknown
+            dim, size = self.dims[symbol], feeds[name].shape[i]
+            # shapes grow with their symbols (checked at min, opt and max before a build), so bisection finds it
+            spread = range(dim.min, dim.max + 1)
+            at = bisect_left(spread, size, key=lambda n: _value(axis, {**sizes, symbol: n}))
+            if at == len(spread) or _value(axis, {**sizes, symbol: spread[at]}) != size:
+                raise FeedError(
+                    f"input '{name}' axis {i} ({axis}) is {size}, which no {symbol} of {dim.min} … {dim.max} gives",
+                    f"build for it with {_roots(dim, 'min' if at == 0 else 'max')}, or pad it",
+                )
+            self._bind_symbol(name, i, symbol, spread[at], sizes, source)
 
     def _check_derived(self, feeds: Mapping[str, np.ndarray], sizes: dict[str, int]) -> None:
         """Formulas whose symbols are all known: derived dims that are axes, and arithmetic in shapes."""

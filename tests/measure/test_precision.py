@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from autovoice.errors import PrecisionError
 from autovoice.lowering.floating import to_float16
@@ -131,3 +132,20 @@ def test_the_shipped_lowering_delivers(tmp_path: Path) -> None:
     with pytest.raises(PrecisionError, match=r"1 of 2 heavy nodes are not: n_y \(MatMul\) is float32"):
         check_delivered(tmp_path / "h.onnx", "float16", keep())
     assert onnx.load(tmp_path / "h.onnx").graph.output[0].type.tensor_type.elem_type == FLOAT
+
+
+def test_a_heavy_node_of_another_domain_is_told_by_its_weights(tmp_path: Path) -> None:
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [4, 4], np.zeros(16, np.float32).tobytes(), raw=True)
+    fused = helper.make_node("FusedMatMul", ["x", "w"], ["y"], "fused", domain="com.microsoft")
+    half = helper.make_node("Cast", ["y"], ["h"], "half", to=TensorProto.FLOAT16)
+    graph = helper.make_graph(
+        [fused, half],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("h", TensorProto.FLOAT16, [1, 4])],
+        [weight],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph), path)
+    with pytest.raises(PrecisionError, match=r"fused \(FusedMatMul\) is float32"):
+        check_delivered(path, "float16", {"op_types": [], "nodes": [], "inputs": []})

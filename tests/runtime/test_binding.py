@@ -231,3 +231,16 @@ def test_a_default_whose_size_nobody_tells() -> None:
         "input 'voiced' has a default, but no size: [batch, frames]\n"
         "  no other input given has these dims; give this one too"
     )
+
+
+def test_a_symbol_that_stands_in_arithmetic_alone_is_found_and_bounded() -> None:
+    tensors = {"audio": {"dtype": "float32", "shape": ["batch", "256*frames"]}}
+    alone = Binder(tensors, DIMS)
+    assert alone.bind({"audio": np.zeros((1, 256 * 8), np.float32)})["audio"].shape == (1, 2048)
+    for size, point in ((256 * 18, "max"), (256 * 2, "min"), (256 * 8 + 1, "max")):
+        with pytest.raises(FeedError) as raised:
+            alone.bind({"audio": np.zeros((1, size), np.float32)})
+        assert raised.value.fact == f"input 'audio' axis 1 (256*frames) is {size}, which no frames of 4 … 16 gives"
+        assert f"dims.frames.{point}=…" in raised.value.fix
+    with pytest.raises(FeedError, match="expected a multiple of 2"):
+        alone.bind({"audio": np.zeros((1, 256 * 7), np.float32)})
