@@ -36,6 +36,7 @@ class WorkerExecutor(Executor):
         self._local = threading.local()
         self._pools: set[ProcessPoolExecutor] = set()
         self._lock = threading.Lock()
+        self._killed = False
         self._paths = list(sys.path)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -44,7 +45,10 @@ class WorkerExecutor(Executor):
     def _lend(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
         pool = self._pool()
         try:
-            return pool.submit(fn, *args, **kwargs).result()
+            future = pool.submit(fn, *args, **kwargs)
+            if self._killed:  # since this task was taken
+                _kill_processes(pool)
+            return future.result()
         except BrokenProcessPool as e:
             self._drop(pool)
             fix = "out of memory? try workers=1, or smaller dims.*.max; the step's log may say more"
@@ -73,13 +77,19 @@ class WorkerExecutor(Executor):
 
     def kill(self) -> None:
         """Stop everything now: pending tasks are cancelled, running ones die with their process."""
+        self._killed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             pools = list(self._pools)
         for pool in pools:
-            for process in list((pool._processes or {}).values()):
-                process.kill()
-            pool.shutdown(wait=False, cancel_futures=True)
+            _kill_processes(pool)
+        for pool in pools:  # takes no time, and left to the interpreter's exit it would race with it
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _kill_processes(pool: ProcessPoolExecutor) -> None:
+    for process in list((pool._processes or {}).values()):
+        process.kill()
 
 
 def _start_worker(paths: list[str]) -> None:

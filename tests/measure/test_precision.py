@@ -146,6 +146,7 @@ def test_a_heavy_node_of_another_domain_is_told_by_its_weights(tmp_path: Path) -
         [weight],
     )
     path = tmp_path / "m.onnx"
-    onnx.save(helper.make_model(graph), path)
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets), path)
     with pytest.raises(PrecisionError, match=r"fused \(FusedMatMul\) is float32"):
         check_delivered(path, "float16", {"op_types": [], "nodes": [], "inputs": []})
