@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"warning: {config_dir}/{name} is hidden by the shipped file of that name; rename it",
                 file=sys.stderr,
             )
+        if args.multirun:
+            compose.check_sweep(config_dir, args.overrides)
         if any(getattr(args, flag) for flag in _HYDRA_FLAGS):
             _hydra([*(a for a in arguments if a not in args.overrides), *args.overrides])
             return

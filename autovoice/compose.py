@@ -92,6 +92,26 @@ def compose(config_dir: Path | None, overrides: Sequence[str]) -> Composed:
     return plain(config, overrides)
 
 
+def check_sweep(config_dir: Path | None, overrides: Sequence[str]) -> None:
+    """Compose every value of a sweep once, so that a wrong one is told in two lines before any job starts.
+
+    Raises AutovoiceError. Values that only Hydra can enumerate (glob) are left to it.
+    """
+    parser = OverridesParser.create()
+    values: list[list[str]] = []
+    for text in overrides:
+        override = parser.parse_override(text)
+        if not override.is_sweep_override():
+            values.append([text])
+        elif not text.partition("=")[2].startswith("glob"):
+            values.append([f"{override.key_or_group}={v}" for v in override.sweep_string_iterator()])
+    first = [v[0] for v in values if v]
+    compose(config_dir, first)
+    for i, alternatives in enumerate(values):
+        for other in alternatives[1:]:
+            compose(config_dir, [*first[:i], other, *first[i + 1 :]])
+
+
 def plain(config: DictConfig, overrides: Sequence[str]) -> Composed:
     """Plain data of a composed configuration, every interpolation resolved, nothing missing."""
     return Composed(_plain(config), tuple(overrides), config)

@@ -73,12 +73,18 @@ def _check_dims(spec: BuildSpec, faults: list[Fault]) -> None:
         bounds = f"min {dim.min}, opt {dim.opt}, max {dim.max}"
         if not dim.min <= dim.opt <= dim.max:
             faults.append(
-                Fault(where, f"needs min ≤ opt ≤ max, got {bounds}", f"e.g. {where}.max={max(dim.opt, dim.min)}")
+                Fault(
+                    where, f"needs min ≤ opt ≤ max, got {bounds}", f"set {where}.min, {where}.opt, {where}.max in order"
+                )
             )
         elif dim.min < 1:
             why = f" from '{dim.formula}'" if dim.formula else ""
             faults.append(
-                Fault(where, f"is {dim.min} at min{why}", "every dim is at least 1: raise the min it follows")
+                Fault(
+                    where,
+                    f"is {dim.min} at min{why}",
+                    f"every dim is at least 1: raise {'the min it follows' if dim.formula else f'{where}.min'}",
+                )
             )
         if dim.formula is None and any(v % dim.multiple for v in (dim.min, dim.opt, dim.max)):
             faults.append(Fault(where, f"needs multiples of {dim.multiple}, got {bounds}"))

@@ -16,11 +16,9 @@ from typing import Any
 
 from autovoice.errors import ArtefactError, AutovoiceError, StepError
 from autovoice.hashing import uncached_sha256
+from autovoice.spec import WORKER
 from autovoice.steps.context import Context
 from autovoice.store import Record, Store, store_error
-
-#: set in worker processes that run nothing but steps, whose file descriptors may therefore be redirected
-WORKER = "AUTOVOICE_WORKER"
 
 
 @dataclass(frozen=True)

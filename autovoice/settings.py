@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from autovoice.errors import ConfigError, Fault
 from autovoice.reader import Reader
+
+#: top-level keys that describe the model
+_GROUPS = {"audio", "backend", "calibration", "component", "dims", "export", "gate", "pipeline", "precision"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,11 @@ def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
         f0_min=r.take("f0_min", float, 50.0),
         f0_max=r.take("f0_max", float, 1100.0),
     )
+    for key in data.keys() - r.taken - _GROUPS:
+        # other keys may be the user's own, for interpolation; one that is nearly ours is a typo
+        close = get_close_matches(str(key), [*r.taken, *_GROUPS], n=1, cutoff=0.75)
+        if close:
+            r.fault(str(key), f"unknown key '{key}'", f"did you mean '{close[0]}'?")
     if faults:
         raise ConfigError(faults)
     return settings

@@ -14,6 +14,9 @@ from typing import Any
 Axis = str | int
 POINTS = ("min", "opt", "max")
 
+#: set in worker processes that run nothing but steps, whose file descriptors may therefore be redirected
+WORKER = "AUTOVOICE_WORKER"
+
 #: the SNR reported for two equal tensors, which have no error: JSON has no infinity
 SNR_EQUAL = 200.0
 

@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ParamSpec, TypeVar
 
 from autovoice.errors import StepError
-from autovoice.job import WORKER
+from autovoice.spec import WORKER
 
 P = ParamSpec("P")
 T = TypeVar("T")

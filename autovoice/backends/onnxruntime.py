@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import onnxruntime as ort
 
 from autovoice.errors import BuildError, choices, nearest
+from autovoice.spec import WORKER
 
 _LEVELS = {
     "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -67,6 +69,8 @@ class OnnxRuntime:
         options.graph_optimization_level = self.level
         options.intra_op_num_threads = self.threads
         options.log_severity_level = _WARNING_OFF
+        if WORKER in os.environ:  # steps run side by side: threads that spin while they wait slow the others down
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if _CPU not in self.providers:  # without this, nodes move to the CPU in silence
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         if optimized is not None:
