@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from autovoice import compose
+from autovoice.config import compose
 from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
 from autovoice.invocation import Invocation
 

@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from autovoice.config.schema import Lookup, SpecReader
+from autovoice.config.settings import Settings, read_settings
 from autovoice.graph import Graph, build_graph
 from autovoice.plan import Plan, make_plan
-from autovoice.schema import Lookup, SpecReader
-from autovoice.settings import Settings, read_settings
 from autovoice.sources import add_cwd_to_path
 from autovoice.store import Store
 

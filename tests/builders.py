@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from autovoice import sources
-from autovoice.compose import Composed, compose
+from autovoice.config.compose import Composed, compose
+from autovoice.config.schema import SpecReader
 from autovoice.graph import Graph, build_graph
-from autovoice.schema import SpecReader
 from autovoice.spec import (
     Backend,
     BuildSpec,

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from autovoice.config.reader import Reader
 from autovoice.errors import Fault
-from autovoice.reader import Reader
 
 
 def reader(data: Any, where: str = "a.b") -> Reader:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from autovoice.config.reader import Reader
 from autovoice.errors import Fault, nearest
 from autovoice.expr import ExprError, canonical, evaluate, symbols
-from autovoice.reader import Reader
 from autovoice.spec import POINTS, Dim
 
 

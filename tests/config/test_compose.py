@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from autovoice.compose import compose, conf_dir, shadowed
+from autovoice.config.compose import compose, conf_dir, shadowed
 from autovoice.errors import AutovoiceError, ConfigError
 from autovoice.graph import Graph
 from autovoice.spec import Component, Target

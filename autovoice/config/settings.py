@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from autovoice.config.reader import Reader
 from autovoice.errors import ConfigError, Fault
-from autovoice.reader import Reader
 
 #: top-level keys that describe the model
 _GROUPS = {"audio", "backend", "calibration", "component", "dims", "export", "gate", "pipeline", "precision"}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from autovoice.config.schema import SpecReader
 from autovoice.errors import Fault, nearest
-from autovoice.schema import SpecReader
 from autovoice.spec import BuildSpec, Checkpoint, Export, Input, Keep, OnnxFile, Target, Tensor
 
 FP32 = {"name": "fp32", "type": "float32", "lowering": {"_target_": "pkg.lower.keep", "level": 3}}

@@ -9,7 +9,7 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import open_dict
 
-from autovoice.compose import Composed, compose, conf_dir, plain, start
+from autovoice.config.compose import Composed, compose, conf_dir, plain, start
 from autovoice.errors import ConfigError
 from tests.builders import graph_from
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from autovoice.dims import read_dims
+from autovoice.config.dims import read_dims
+from autovoice.config.reader import Reader
 from autovoice.errors import Fault, choices, nearest
 from autovoice.expr import ExprError, canonical
-from autovoice.reader import Reader
 from autovoice.spec import (
     DTYPES,
     Axis,

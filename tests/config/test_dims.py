@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from autovoice.dims import read_dims
+from autovoice.config.dims import read_dims
 from autovoice.errors import Fault
 from autovoice.spec import Dim
 
