@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ from autovoice.errors import AutovoiceError, ConfigError, Fault
 from autovoice.graph import Graph
 from autovoice.hashing import file_sha256, json_sha256
 from autovoice.recipe import Step, steps_of
-from autovoice.sources import closure, tool_version
+from autovoice.sources import closure, third_party, tool_version
 from autovoice.store import Record, Store
 
 
@@ -80,8 +80,8 @@ class _Keys:
             "fields": step.fields,
             "needs": {role: self.keys[need] for role, need in step.needs.items()},
             "files": self._files(step),
-            "code": self._code(step),
-            "tools": {name: tool_version(name) for name in step.tools},
+            "code": self._code(step, closure),
+            "tools": {name: tool_version(name) for name in step.tools} | self._code(step, third_party),
         }
         self.inputs[step.id] = inputs
         self.keys[step.id] = json_sha256(inputs)
@@ -96,15 +96,14 @@ class _Keys:
                 self.faults.append(Fault(where, f"{path}: {e.strerror}", f"{where}=/path/to/file"))
         return digests
 
-    def _code(self, step: Step) -> dict[str, str]:
+    def _code(self, step: Step, of: Callable[[str], Mapping[str, str]]) -> dict[str, str]:
         code: dict[str, str] = {}
         for target in step.targets:
             try:
-                code |= closure(target)
+                code |= of(target)
             except AutovoiceError as e:
-                self.faults.append(
-                    Fault(f"component.{step.component}" if step.component else "pipeline", e.fact, e.fix)
-                )
+                where = f"component.{step.component}" if step.component else "pipeline"
+                self.faults.append(Fault(where, e.fact, e.fix))
         return code
 
 

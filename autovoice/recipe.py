@@ -11,7 +11,7 @@ cannot drift apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,6 @@ def _source(graph: Graph, c: Component, kind: str) -> Step:
         "outputs": _outputs_of(c),
         "export": asdict(c.export),
         "formulas": {n: d.formula for n, d in used.items() if d.formula},
-        "multiples": {n: d.multiple for n, d in used.items() if d.multiple > 1},
         "trace": {n: d.trace for n, d in used.items()},
     }
     if kind == "import_onnx":
@@ -187,8 +186,19 @@ def _model(c: Component) -> dict[str, Any]:
 
 
 def _model_targets(c: Component) -> tuple[str, ...]:
+    """The code of the module, and of the objects that its arguments make in turn."""
     assert c.model is not None
-    return (c.model.path,)
+    return (c.model.path, *_nested_targets(dict(c.model.kwargs)))
+
+
+def _nested_targets(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if isinstance(value.get("_target_"), str):
+            yield value["_target_"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _nested_targets(item)
 
 
 def _weights(c: Component) -> dict[str, Path]:

@@ -1,4 +1,8 @@
-"""Code as an input: the files behind a dotted path, found by reading import statements, importing nothing."""
+"""Code as an input: the files behind a dotted path, found by reading import statements, importing nothing.
+
+Code of the user's own, or of an editable install, counts by content, file by file, through every package of that
+kind that it imports. Installed distributions do not change in place: they count by version.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.machinery import ModuleSpec
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from autovoice.errors import AutovoiceError
@@ -52,20 +56,18 @@ def module_of(target: str) -> str:
 
 
 def _imports(module: str, path: Path) -> Iterator[str]:
-    """The modules of the same top-level package that `path` may import, wherever in the file it does."""
-    top = module.partition(".")[0]
+    """The modules that `path` may import, wherever in the file it does; names that are not modules among them."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in _running(_tree(path)):
         if isinstance(node, ast.Import):
-            yield from (a.name for a in node.names if a.name.partition(".")[0] == top)
+            yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package
             for _ in range(node.level - 1):
                 base = base.rpartition(".")[0]
             base = (f"{base}.{node.module}" if node.module else base) if node.level else node.module or ""
-            if base.partition(".")[0] == top:
-                yield base
-                yield from (f"{base}.{a.name}" for a in node.names)
+            yield base
+            yield from (f"{base}.{a.name}" for a in node.names)
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:
@@ -86,59 +88,91 @@ def _tree(path: Path) -> ast.Module:
         raise AutovoiceError(f"{path}:{e.lineno}: {e.msg}", "this file is not valid Python") from e
 
 
-_PARSED: dict[tuple[str, str], tuple[str, ...]] = {}
-
-
-def _imported(module: str, path: Path, digest: str) -> tuple[str, ...]:
-    key = (module, digest)
-    if key not in _PARSED:
-        _PARSED[key] = tuple(dict.fromkeys(_imports(module, path)))
-    return _PARSED[key]
-
-
-def import_lists() -> dict[tuple[str, str], tuple[str, ...]]:
-    """The import lists found so far by (module, content), for the caller to keep between runs."""
-    return _PARSED
-
-
 @cache
-def closure(target: str) -> Mapping[str, str]:
-    """What the code behind `target` is: {file: sha256} of it and of all of its package that it imports.
-
-    Code of an installed distribution counts as {distribution: version}: its files do not change in place.
-    """
+def _walk(target: str) -> tuple[Mapping[str, str], frozenset[str]]:
+    """({module: sha256}, installed top-level packages) behind `target`."""
+    files: dict[str, str] = {}
+    installed: set[str] = set()
     start = module_of(target)
-    installed = _distribution(start)
-    if installed is not None:
-        return {installed: version(installed)}
-    found: dict[str, str] = {}
     left, seen = [start], set()
     while left:
         module = left.pop()
         if module in seen:
             continue
         seen.add(module)
-        parent = module.rpartition(".")[0]
-        if parent:
-            left.append(parent)  # importing a.b.c runs a and a.b
         path = _file(module)
-        if path is not None:
-            found[module] = file_sha256(path)
-            left.extend(_imported(module, path, found[module]))
-    return dict(sorted(found.items()))
+        own = _kind(module.partition(".")[0]) == "own"
+        if path is not None and (own or module == start):
+            files[module] = file_sha256(path)
+            for name in dict.fromkeys(_imports(module, path)):
+                kind = _kind(name.partition(".")[0])
+                if kind == "own":
+                    left.append(name)
+                elif kind == "installed":
+                    installed.add(name.partition(".")[0])
+        if own and "." in module:
+            left.append(module.rpartition(".")[0])  # importing a.b.c runs a and a.b
+    if _kind(start.partition(".")[0]) == "installed":
+        files.clear()
+        installed.add(start.partition(".")[0])
+    return dict(sorted(files.items())), frozenset(installed)
 
 
-def _distribution(module: str) -> str | None:
-    """The installed distribution a module belongs to, None for files of the user's own (or editable ones)."""
-    path = _file(module)
-    if path is None or not any(part in ("site-packages", "dist-packages") for part in path.parts):
+def closure(target: str) -> Mapping[str, str]:
+    """The content of the code behind `target`, {module: sha256}; empty for an installed package.
+
+    Raises AutovoiceError for a module that does not exist or is not Python.
+    """
+    return _walk(target)[0]
+
+
+def third_party(target: str) -> Mapping[str, str]:
+    """The installed distributions that the code behind `target` imports, {distribution: version}."""
+    names = (_distribution(top) for top in _walk(target)[1])
+    return {name: tool_version(name) for name in sorted(n for n in names if n is not None)}
+
+
+@cache
+def _kind(top: str) -> str:
+    """`own`, `installed`, `standard` or, for what cannot be found, `absent`."""
+    if top in sys.stdlib_module_names:
+        return "standard"
+    folder = _folder(top)
+    if folder is None:
+        return "absent"
+    return "installed" if {"site-packages", "dist-packages"} & set(folder.parts) else "own"
+
+
+def _folder(top: str) -> Path | None:
+    """Where a top-level package or module stands."""
+    spec = _find(top)
+    if spec is None:
         return None
-    top = module.partition(".")[0]
-    try:  # a package mostly has its distribution's name; the full map reads every installed distribution
-        return version(top) and top
-    except PackageNotFoundError:
-        names = packages_distributions().get(top)
-        return names[0] if names else None
+    if spec.origin and spec.origin not in ("built-in", "frozen"):
+        path = Path(spec.origin)
+        return path.parent.parent if spec.submodule_search_locations else path.parent
+    places = list(spec.submodule_search_locations or ())
+    return Path(places[0]).parent if places else None
+
+
+@cache
+def _distribution(top: str) -> str | None:
+    """The distribution that installed a top-level package; mostly they have the same name."""
+    if tool_version(top) != "absent":
+        return top
+    folder = _folder(top)
+    infos = folder.glob("*.dist-info") if folder else ()
+    # importlib.metadata would parse every distribution's files to tell; their records name them in plain text
+    found = (info.name.partition("-")[0] for info in infos if _lists(info / "RECORD", top))
+    return next(found, None)
+
+
+def _lists(record: Path, top: str) -> bool:
+    try:
+        text = record.read_text(errors="replace")
+    except OSError:
+        return False
+    return text.startswith((f"{top}/", f"{top}.")) or f"\n{top}/" in text or f"\n{top}.py," in text
 
 
 @cache

@@ -9,7 +9,7 @@ import pytest
 
 from autovoice.errors import AutovoiceError
 from autovoice.hashing import uncached_sha256
-from autovoice.sources import closure, module_of, tool_version
+from autovoice.sources import closure, module_of, third_party, tool_version
 from tests.builders import forget_sources, write_tree
 
 TREE = {
@@ -104,7 +104,23 @@ def test_files_that_import_each_other_end(package: Callable[..., Path]) -> None:
 
 
 def test_installed_code_counts_by_its_version() -> None:
-    assert closure("numpy.linalg.norm") == {"numpy": tool_version("numpy")}
+    assert closure("numpy.linalg.norm") == {}
+    assert third_party("numpy.linalg.norm")["numpy"] == tool_version("numpy")
+
+
+def test_installed_packages_that_it_imports_count_by_version(package: Callable[..., Path]) -> None:
+    package(
+        model="import json\nfrom hydra.utils import instantiate\n\ndef f():\n    import torch.nn", other="import onnx"
+    )
+    found = third_party("toy_pkg.model.f")
+    assert found == {"hydra_core": tool_version("hydra-core"), "torch": tool_version("torch")}
+
+
+def test_another_package_of_the_users_counts_by_content(package: Callable[..., Path], tmp_path: Path) -> None:
+    root = package(model="from sister.parts import layer")
+    (root / "sister").mkdir()
+    (root / "sister" / "parts.py").write_text("layer = 1\n")
+    assert "sister.parts" in closure("toy_pkg.model.Model")
 
 
 def test_a_file_that_is_not_python_is_named_with_its_line(package: Callable[..., Path]) -> None:

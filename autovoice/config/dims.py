@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from autovoice.config.reader import Reader
@@ -22,22 +23,32 @@ def read_dims(node: Any, faults: list[Fault]) -> dict[str, Dim]:
     dims = {}
     for i, (name, r) in enumerate(readers.items()):
         low, opt, high = resolved[name]
-        # an even, distinct size per symbol: equal sizes invite the exporter to tie axes together
-        trace = r.take("trace", int, 24 + 2 * i)
         buckets = tuple(r.take("buckets", list, []))
         if not all(type(b) is int for b in buckets):
             r.fault("buckets", f"must be whole numbers, got {list(buckets)!r}")
             buckets = ()
-        formula = exprs[name]["formula"]
         multiple = r.take("multiple", int, 1)
-        if min(multiple, trace) < 1:
-            r.fault("multiple" if multiple < 1 else "trace", f"must be at least 1, got {min(multiple, trace)}")
-            multiple, trace = 1, 1
+        trace: int | None = r.take("trace", int, None)
+        if min(multiple, 1 if trace is None else trace) < 1:
+            r.fault("multiple" if multiple < 1 else "trace", "must be at least 1")
+            multiple, trace = 1, None
+        # an even, distinct size per symbol: equal sizes invite the exporter to tie axes together
+        default = 24 + 2 * i + -(24 + 2 * i) % multiple
+        exprs[name]["trace"] = trace or exprs[name]["formula"] or default
         followed = any(r.raw(point) is None for point in POINTS)
         profile = r.take("profile", str, None) if followed else None
-        dims[name] = Dim(name, low, opt, high, formula, profile, multiple, trace, buckets)
+        dims[name] = Dim(name, low, opt, high, exprs[name]["formula"], profile, multiple, default, buckets)
         r.done()
-    return dims
+    return {name: replace(dim, trace=_traced(dim, exprs)) for name, dim in dims.items()}
+
+
+def _traced(dim: Dim, exprs: Mapping[str, Any]) -> int:
+    """The size to trace with: a derived dim's follows its formula, so that all sizes of one trace belong together."""
+    try:
+        size = _bound(dim.name, "trace", exprs, ())
+    except (KeyError, ExprError):  # the formula's fault has been told by its bounds
+        return dim.trace
+    return size if size > 1 else dim.trace
 
 
 def _bounds(r: Reader) -> dict[str, Any]:
