@@ -15,9 +15,6 @@ from autovoice.progress import listener
 from autovoice.store import Record
 from autovoice.workers import WorkerExecutor
 
-#: distributions whose import name differs
-_MODULES = {"onnxruntime-gpu": "onnxruntime"}
-
 
 class BuildFailed(AutovoiceError):
     """Some steps failed; each error has been turned into two lines already."""
@@ -35,17 +32,15 @@ class Built:
 
 
 def build(invocation: Invocation, executor: Executor | None = None) -> Built:
-    """Run and publish. Raises BuildFailed with every failed step; then nothing is published."""
+    """Run and publish, with the store in use. Raises BuildFailed with every failed step, and publishes nothing."""
     from autovoice.publish import publish
 
     plan, store = invocation.plan, invocation.store
-    store.prepare()
-    with store.in_use():
-        outcome = _run(invocation, executor) if plan.to_run else Outcome(_reused(plan))
-        store.save_last(plan.graph.spec.pipeline.name, outcome.records)
-        if outcome.errors:
-            raise _failure(plan, outcome)
-        written = publish(plan, outcome.records, store, invocation.folder, invocation.identity)
+    outcome = _run(invocation, executor) if plan.to_run else Outcome(_reused(plan))
+    store.save_last(plan.graph.spec.pipeline.name, outcome.records)
+    if outcome.errors:
+        raise _failure(plan, outcome)
+    written = publish(plan, outcome.records, store, invocation.folder, invocation.identity)
     return Built(plan, outcome.records, outcome.ran, invocation.folder, written)
 
 
@@ -66,7 +61,7 @@ def _run(invocation: Invocation, executor: Executor | None) -> Outcome:
         if own is not None:
             own.kill()
         for planned in plan.to_run:
-            invocation.store.sweep_tmp(planned.key)
+            invocation.store.sweep_abandoned(planned.key)
         raise
     finally:
         shown.close()
@@ -78,7 +73,7 @@ def _run(invocation: Invocation, executor: Executor | None) -> Outcome:
 def _preload(planned: Sequence[Planned]) -> list[str]:
     """What the steps to run will import, so that workers start with it: by the tools their keys name."""
     tools = {tool for p in planned for tool in p.step.tools}
-    return sorted(_MODULES.get(tool, tool.replace("-", "_")) for tool in tools)
+    return sorted(tool.replace("-", "_") for tool in tools)
 
 
 def _failure(plan: Plan, outcome: Outcome) -> BuildFailed:

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from autovoice.errors import AutovoiceError
+from autovoice.errors import AutovoiceError, StepError
 from autovoice.job import Job, run_job
 from autovoice.plan import Plan, Planned
 from autovoice.store import Record, Store
@@ -95,9 +95,10 @@ def _remaining(planned: Sequence[Planned]) -> dict[str, float]:
 def _settle(planned: Planned, future: Future[Record], outcome: Outcome, listener: Listener) -> None:
     try:
         record = future.result()
-    except AutovoiceError as e:
-        outcome.errors[planned.step.id] = e
-        listener.failed(planned, e)
+    except Exception as e:  # whatever an executor or a step raises is the failure of this step, and of no other
+        error = e if isinstance(e, AutovoiceError) else StepError(f"{planned.step.id}: {type(e).__name__}: {e}")
+        outcome.errors[planned.step.id] = error
+        listener.failed(planned, error)
         return
     outcome.records[planned.step.id] = outcome.ran[planned.step.id] = record
     listener.finished(planned, record)

@@ -26,10 +26,10 @@ def link_or_copy(source: Path, target: Path) -> None:
     """A hard link, or a copy where the file system cannot link; replaces what stands there."""
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
-        os.link(source, part)
-    except OSError:
-        shutil.copyfile(source, part)
-    try:
+        try:
+            os.link(source, part)
+        except OSError:
+            shutil.copyfile(source, part)
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)  # renaming one hard link over another of the same file leaves both

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from autovoice.backends.names import GROUP, loader_of
 from autovoice.errors import ConfigError, Fault, choices, nearest
 from autovoice.expr import ExprError, evaluate, symbols
 from autovoice.spec import POINTS, BuildSpec, Component, Dim, Tensor
@@ -24,11 +25,6 @@ class Graph:
     @property
     def dims(self) -> Mapping[str, Dim]:
         return self.spec.dims
-
-    def upstream(self, component: Component) -> tuple[str, ...]:
-        """Names of the components whose outputs `component` reads, in input order, each once."""
-        found = (self.producers[i.wire] for i in component.inputs)
-        return tuple(dict.fromkeys(name for name in found if name is not None))
 
 
 def build_graph(spec: BuildSpec, faults: Iterable[Fault] = ()) -> Graph:
@@ -114,6 +110,10 @@ def _check_choices(component: Component, faults: list[Fault]) -> None:
         fact = f"{backend.name} cannot run {precision.name} ({precision.type})"
         fix = f"it runs {choices(backend.types)}: precision=fp32 (for one: component.<name>.precision=fp32)"
         faults.append(Fault(f"component.{component.name}.precision", fact, fix))
+    if loader_of(backend.target) is None:
+        fact = f"nothing could load what {backend.target} builds: it has no name to be found by"
+        fix = f'register the class: [project.entry-points."{GROUP}"] {backend.name} = "package.module:Class"'
+        faults.append(Fault(f"component.{component.name}.backend", fact, fix))
     for scope, metrics in (
         ("component", component.gate.component),
         ("end_to_end", component.gate.end_to_end),

@@ -47,6 +47,10 @@ class Invocation:
         store.load_hashes()
         return store
 
+    def check(self) -> None:
+        """Raise ConfigError for a configuration that cannot be built."""
+        _ = self.settings, self.graph
+
     @cached_property
     def plan(self) -> Plan:
         add_cwd_to_path()
@@ -71,7 +75,8 @@ class Invocation:
         said = {"pipeline": {self.graph.spec.pipeline.name}} | {
             k: {getattr(c, k).name for c in self.graph.components} for k in ("backend", "precision")
         }
-        return sorted(o for o in self.overrides if _identifies(o, said))
+        last = {o.lstrip("+~").partition("=")[0]: o for o in self.overrides}  # of two for one key the later counts
+        return sorted(o for o in last.values() if _identifies(o, said))
 
     @property
     def title(self) -> str:

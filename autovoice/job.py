@@ -16,6 +16,7 @@ from typing import Any
 
 from autovoice.errors import ArtefactError, AutovoiceError, StepError
 from autovoice.hashing import uncached_sha256
+from autovoice.sources import source_file
 from autovoice.spec import WORKER
 from autovoice.steps.context import Context
 from autovoice.store import Record, Store, store_error
@@ -61,6 +62,8 @@ def _run(job: Job, store: Store, work: Path) -> Record:
     with _logged(job.log):
         try:
             result = importlib.import_module(f"autovoice.steps.{job.kind}").run(context)
+            _check_unchanged(job)
+            return store.commit(job.key, work, job.inputs, result, time.perf_counter() - start)
         except AutovoiceError:
             traceback.print_exc()
             raise
@@ -75,7 +78,15 @@ def _run(job: Job, store: Store, work: Path) -> Record:
             traceback.print_exc()
             fact = f"{job.id}: {type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else 'no message'}"
             raise StepError(fact, f"not an error this tool expects; the whole of it: {job.log}") from e
-    return store.commit(job.key, work, job.inputs, result, time.perf_counter() - start)
+
+
+def _check_unchanged(job: Job) -> None:
+    """Raise StepError when a file or module is no longer what the key was made of: the result may be of either."""
+    current = {name: (path, job.inputs["files"][name]) for name, path in job.files.items()}
+    current |= {m: (source_file(m), digest) for m, digest in job.inputs["code"].items()}
+    for name, (path, digest) in current.items():
+        if path is None or uncached_sha256(path) != digest:
+            raise StepError(f"{job.id}: {path or name} changed while it was being read", "run the same command again")
 
 
 def _intact(store: Store, key: str) -> Path:
@@ -100,8 +111,8 @@ def _logged(path: Path) -> Iterator[None]:
         yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    saved = [os.dup(fd) for fd in (1, 2)]
     with open(path, "wb", buffering=0) as log:
+        saved = [os.dup(fd) for fd in (1, 2)]
         for fd in (1, 2):
             os.dup2(log.fileno(), fd)
     try:

@@ -115,7 +115,8 @@ def name_axes(
             where = f"input '{value.name}' axis {i}"
             _check_symbolic(where, axis, want)
             if isinstance(want, str):
-                known = bound.setdefault(axis.dim_param, want)
+                # an existing file may leave an axis unnamed, which ties it to nothing
+                known = bound.setdefault(axis.dim_param, want) if axis.dim_param else want
                 if known != want:
                     raise ExportError(
                         f"{where} is declared '{want}', but the module ties it to '{known}'",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from autovoice.errors import AutovoiceError, ConfigError, Fault
@@ -31,10 +30,6 @@ class Planned:
 class Plan:
     graph: Graph
     steps: tuple[Planned, ...]
-
-    @cached_property
-    def by_id(self) -> Mapping[str, Planned]:
-        return {p.step.id: p for p in self.steps}
 
     @property
     def to_run(self) -> tuple[Planned, ...]:
@@ -84,7 +79,12 @@ class _Keys:
             "tools": {name: tool_version(name) for name in step.tools} | self._code(step, third_party),
         }
         self.inputs[step.id] = inputs
-        self.keys[step.id] = json_sha256(inputs)
+        try:
+            self.keys[step.id] = json_sha256(inputs)
+        except (ValueError, TypeError) as e:
+            self.keys[step.id] = ""
+            where = f"component.{step.component}" if step.component else "pipeline"
+            self.faults.append(Fault(where, f"a value of it is not plain data: {e}", "no .inf, .nan or mixed keys"))
 
     def _files(self, step: Step) -> dict[str, str]:
         digests = {}

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from autovoice.backends.names import loader_of
 from autovoice.errors import ArtefactError, StoreError
 from autovoice.files import link_or_copy, write_atomically
 from autovoice.graph import Graph
@@ -60,7 +61,7 @@ def manifest_of(plan: Plan, records: Mapping[str, Record], store: Store, overrid
         for name, t in graph.tensors.items()
         if name in used
     }
-    tools = {tool for p in plan.steps for tool in p.step.tools} | {"onnxruntime"}
+    tools = {name: version for p in plan.steps for name, version in p.inputs["tools"].items()}
     return {
         "schema": SCHEMA,
         "autovoice": tool_version("autovoice"),
@@ -74,7 +75,7 @@ def manifest_of(plan: Plan, records: Mapping[str, Record], store: Store, overrid
         "components": [_component(graph, c, records) for c in graph.components],
         "end_to_end": dict(records["end_to_end"].result),
         "contract": dict(graph.spec.pipeline.contract),
-        "tools": {name: tool_version(name) for name in sorted(tools)},
+        "tools": dict(sorted(tools.items())),
         "steps": {p.step.id: p.key for p in plan.steps},
     }
 
@@ -82,24 +83,20 @@ def manifest_of(plan: Plan, records: Mapping[str, Record], store: Store, overrid
 def _component(graph: Graph, c: Component, records: Mapping[str, Record]) -> dict[str, Any]:
     build = records[f"{c.name}.build"]
     engine = build.result["engine"]
-    source = (
-        {"onnx": c.onnx.path.name}
-        if c.onnx
-        else {
-            "target": c.model.path,
-            "kwargs": dict(c.model.kwargs),
-            "seed": c.seed,
-            "checkpoint": records[f"{c.name}.export"].inputs["files"].get("checkpoint"),
-        }
-        if c.model
-        else {}
-    )
+    export = records[f"{c.name}.export"]
+    source: dict[str, Any] = {"files": dict(export.inputs["files"])}
+    if c.model is not None:
+        source |= {"target": c.model.path, "kwargs": dict(c.model.kwargs), "weights": export.result["weights"]}
     return {
         "name": c.name,
         "file": c.name + Path(engine).suffix,
         "sha256": build.files[engine].sha256,
         "size": build.files[engine].size,
-        "backend": {"name": c.backend.name, "options": dict(c.backend.options)},
+        "backend": {
+            "name": c.backend.name,
+            "loader": loader_of(c.backend.target),
+            "options": dict(c.backend.options),
+        },
         "inputs": {i.local: i.wire for i in c.inputs},
         "outputs": {o.local: {"wire": o.tensor.name} for o in c.outputs},
         "precision": {
@@ -111,7 +108,7 @@ def _component(graph: Graph, c: Component, records: Mapping[str, Record]) -> dic
         "parity": records[f"{c.name}.verify"].result["parity"],
         "gates": records[f"{c.name}.verify"].result["gates"],
         "reference": records[f"{c.name}.reference"].result["from"],
-        "model": source,
+        "source": source,
         "calibration": c.calibration,
     }
 

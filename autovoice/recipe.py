@@ -64,12 +64,13 @@ def _component(graph: Graph, c: Component) -> list[Step]:
         "precision": {"name": c.precision.name, "type": c.precision.type},
         "lowering": _target(c.precision.lowering),
         "keep": {k: list(v) for k, v in asdict(c.precision.keep | c.keep).items()},
+        "own_keep": {k: list(v) for k, v in asdict(c.keep).items()},
     }
     lower = _step(c, "lower", fields, {"export": made}, targets=(c.precision.lowering.path,))
     backend = {"name": c.backend.name, "target": c.backend.target, "options": dict(c.backend.options)}
     fields = {
         "backend": backend,
-        "precision": {"name": c.precision.name, "type": c.precision.type},
+        "precision": {"name": c.precision.name, "type": c.precision.type, "scope": c.precision.scope},
         "keep": fields["keep"],
         "inputs": _inputs_of(graph, c),
         "outputs": _outputs_of(c),
@@ -85,23 +86,30 @@ def _source(graph: Graph, c: Component, kind: str) -> Step:
     fields = {
         "inputs": _inputs_of(graph, c),
         "outputs": _outputs_of(c),
+        "output_order": [o.local for o in c.outputs],
         "export": asdict(c.export),
         "formulas": {n: d.formula for n, d in used.items() if d.formula},
         "trace": {n: d.trace for n, d in used.items()},
     }
     if kind == "import_onnx":
-        assert c.onnx is not None
-        files = {"onnx": c.onnx.path} | {f"onnx data {f.name}": f for f in c.onnx.data}
-        return _step(c, kind, fields, files=files, name="export")
+        return _step(c, kind, fields, files=_onnx_files(c), name="export")
     return _step(c, kind, fields | _model(c), files=_weights(c), targets=_model_targets(c))
 
 
 def _reference(graph: Graph, c: Component) -> Step:
     """The float32 outputs of the module itself, on what its producers' modules really send."""
-    fields: dict[str, Any] = {"reads": _reads(graph, c), "outputs": _outputs_of(c)}
+    used = _closed({s for t in _inputs_of(graph, c).values() for a in t["shape"] for s in symbols(a)}, graph.dims)
+    used |= _closed({s for o in c.outputs for a in o.tensor.shape for s in symbols(a)}, graph.dims)
+    fields: dict[str, Any] = {
+        "reads": _reads(graph, c),
+        "inputs": _inputs_of(graph, c),
+        "outputs": _outputs_of(c),
+        "output_order": [o.local for o in c.outputs],
+        "formulas": {n: d.formula for n, d in used.items() if d.formula},
+    }
     needs = _needs(graph, c)
     if c.onnx is not None:
-        return _step(c, "reference_onnx", fields, needs | {"export": f"{c.name}.export"}, name="reference")
+        return _step(c, "reference_onnx", fields, needs, _onnx_files(c), name="reference")
     return _step(c, "reference", fields | _model(c), needs, files=_weights(c), targets=_model_targets(c))
 
 
@@ -113,9 +121,10 @@ def _verify(graph: Graph, c: Component, backend: Mapping[str, Any]) -> Step:
 
 
 def _inputs(graph: Graph) -> Step:
-    """Seeded external inputs at min, opt, max and between."""
-    tensors = {t.name: _tensor(t) | {"default": t.default, "example": t.example} for t in graph.inputs}
-    used = _closed({s for t in graph.inputs for a in t.shape for s in symbols(a)}, graph.dims)
+    """Seeded external inputs at min, opt, max and between: all that are declared, whatever part is built."""
+    declared = graph.spec.pipeline.inputs
+    tensors = {t.name: _tensor(t) | {"default": t.default, "example": t.example} for t in declared}
+    used = _closed({s for t in declared for a in t.shape for s in symbols(a)}, graph.dims)
     dims = {
         n: {"min": d.min, "opt": d.opt, "max": d.max, "formula": d.formula, "multiple": d.multiple}
         for n, d in used.items()
@@ -126,7 +135,6 @@ def _inputs(graph: Graph) -> Step:
 
 def _end_to_end(graph: Graph) -> Step:
     """The whole built pipeline against the whole float32 reference."""
-    backends = {c.backend.name: c.backend for c in graph.components}
     components = {
         c.name: {
             "backend": {
@@ -150,7 +158,7 @@ def _end_to_end(graph: Graph) -> Step:
     needs |= {f"build:{c.name}": f"{c.name}.build" for c in graph.components}
     needs |= {f"reference:{name}": f"{name}.reference" for name in sorted(set(outputs.values()))}
     fields = {"components": components, "outputs": outputs, "gates": gates}
-    targets = (*_own("end_to_end"), *(b.target for b in backends.values()))
+    targets = (*_own("end_to_end"), *sorted({c.backend.target for c in graph.components}))
     return Step("end_to_end", "", "end_to_end", fields, needs, {}, targets, TOOLS["end_to_end"])
 
 
@@ -203,6 +211,12 @@ def _nested_targets(value: Any) -> Iterator[str]:
 
 def _weights(c: Component) -> dict[str, Path]:
     return {"checkpoint": c.checkpoint.path} if c.checkpoint else {}
+
+
+def _onnx_files(c: Component) -> dict[str, Path]:
+    assert c.onnx is not None
+    folder = c.onnx.path.parent
+    return {"onnx": c.onnx.path} | {f"onnx data {f.relative_to(folder)}": f for f in c.onnx.data}
 
 
 def _tensor(t: Tensor) -> dict[str, Any]:

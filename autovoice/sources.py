@@ -32,7 +32,8 @@ def _find(module: str) -> ModuleSpec | None:
     return next((spec for spec in found if spec is not None), None)
 
 
-def _file(module: str) -> Path | None:
+def source_file(module: str) -> Path | None:
+    """The Python file of a module, None for packages without one and for compiled code."""
     spec = _find(module)
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
@@ -100,7 +101,7 @@ def _walk(target: str) -> tuple[Mapping[str, str], frozenset[str]]:
         if module in seen:
             continue
         seen.add(module)
-        path = _file(module)
+        path = source_file(module)
         own = _kind(module.partition(".")[0]) == "own"
         if path is not None and (own or module == start):
             files[module] = file_sha256(path)
@@ -128,8 +129,8 @@ def closure(target: str) -> Mapping[str, str]:
 
 def third_party(target: str) -> Mapping[str, str]:
     """The installed distributions that the code behind `target` imports, {distribution: version}."""
-    names = (_distribution(top) for top in _walk(target)[1])
-    return {name: tool_version(name) for name in sorted(n for n in names if n is not None)}
+    names = {name for top in _walk(target)[1] for name in _distributions(top)}
+    return {name: tool_version(name) for name in sorted(names)}
 
 
 @cache
@@ -156,15 +157,14 @@ def _folder(top: str) -> Path | None:
 
 
 @cache
-def _distribution(top: str) -> str | None:
-    """The distribution that installed a top-level package; mostly they have the same name."""
+def _distributions(top: str) -> tuple[str, ...]:
+    """The distributions that installed a top-level package; mostly one, of the same name."""
     if tool_version(top) != "absent":
-        return top
+        return (top,)
     folder = _folder(top)
     infos = folder.glob("*.dist-info") if folder else ()
     # importlib.metadata would parse every distribution's files to tell; their records name them in plain text
-    found = (info.name.partition("-")[0] for info in infos if _lists(info / "RECORD", top))
-    return next(found, None)
+    return tuple(sorted(info.name.partition("-")[0] for info in infos if _lists(info / "RECORD", top)))
 
 
 def _lists(record: Path, top: str) -> bool:

@@ -116,12 +116,17 @@ class Keep:
 
 @dataclass(frozen=True)
 class Precision:
-    """A precision: the compute type asked for and the ONNX → ONNX lowering that asks for it."""
+    """A precision: the compute type asked for and the ONNX → ONNX lowering that asks for it.
+
+    `scope` heavy: the lowering rewrites convolutions and matrix products alone, so a graph that has none stays as
+    it is, and that is no failure; all: every graph with floating point must compute in the type somewhere.
+    """
 
     name: str
     type: str
     lowering: Target
     keep: Keep = Keep()
+    scope: str = "all"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -115,10 +116,18 @@ class Store:
 
     @contextmanager
     def in_use(self, alone: bool = False) -> Iterator[None]:
-        """Hold the store: builders share it, whoever removes artefacts wants it `alone` and waits."""
-        fd = os.open(self.root / "locks" / "in_use", os.O_RDWR | os.O_CREAT, 0o666)
+        """Hold the store: builders share it, whoever removes artefacts wants it `alone` and waits, saying so."""
+        mode = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            fd = os.open(self.root / "locks" / "in_use", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as e:
+            raise store_error(self.root, e) from e
+        try:
+            try:
+                fcntl.flock(fd, mode | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"waiting for {'builds in' if alone else 'gc of'} {self.root}", file=sys.stderr, flush=True)
+                fcntl.flock(fd, mode)
             yield
         finally:
             os.close(fd)
@@ -133,7 +142,14 @@ class Store:
             raise store_error(self.root, e) from e
         return folder
 
+    def sweep_abandoned(self, key: str) -> None:
+        """Remove what a step of this key left half-written, unless someone, here or elsewhere, is writing it now."""
+        with suppress(OSError), open(self.root / "locks" / key, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.sweep_tmp(key)
+
     def sweep_tmp(self, key: str) -> None:
+        """Remove what was written for this key (hold the lock)."""
         for left in (self.root / "tmp").glob(f"{key}-*"):
             shutil.rmtree(left, ignore_errors=True)
 

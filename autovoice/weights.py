@@ -23,14 +23,14 @@ PARAMETRIZED_FORM = re.compile(r"(?P<stem>(?:.*\.)?)parametrizations\.(?P<name>[
 
 def load_checkpoint(
     module: nn.Module, path: str | Path, key: str | None = None, prefix: str = "", strict: bool = True
-) -> None:
+) -> dict[str, int]:
     """Copy the weights in `path` into `module`, which stays as it is if anything is wrong.
 
     `path` is a `.safetensors` file or one written by `torch.save`; no code from it is run. `key` selects a
     state dict nested in the file (`generator`), `prefix` the parameters below a name (`flow.`), which is
     stripped. Weight norm in the file is folded where the module has plain weights. With `strict` off,
     parameters missing from the file keep their values; at least one must be found, and shapes must agree.
-    Raises CheckpointError.
+    Returns how many were loaded, missing and extra. Raises CheckpointError.
     """
     path = Path(path)
     found = _below(prefix, read_checkpoint(path, key), path)
@@ -38,7 +38,9 @@ def load_checkpoint(
     state = _match_weight_norm(found, wanted, path)
     _check_shapes(state, wanted, path)
     _check_names(state, wanted, f"'{path}' does not fit {type(module).__name__}", strict)
-    module.load_state_dict({name: state[name] for name in wanted if name in state}, strict=False)
+    common = {name: state[name] for name in wanted if name in state}
+    module.load_state_dict(common, strict=False)
+    return {"loaded": len(common), "missing": len(wanted) - len(common), "extra": len(state) - len(common)}
 
 
 def fold_weight_norm(module: nn.Module) -> int:

@@ -8,7 +8,6 @@ what is not installed as a backend.
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Protocol, Self, cast
 
 import numpy as np
 
+from autovoice.backends.names import GROUP, shipped
 from autovoice.errors import ArtefactError, ConfigError, Fault, nearest
 
 
@@ -65,10 +65,9 @@ def backend_from_target(target: str, options: Mapping[str, Any]) -> Backend:
 
 def backend_from_name(name: str, options: Mapping[str, Any]) -> Backend:
     """The installed backend of that name, made. Raises ArtefactError when there is none."""
-    shipped = {m.name for m in pkgutil.iter_modules(importlib.import_module("autovoice.backends").__path__)} - {"base"}
-    if name in shipped:
+    if name in shipped():
         return cast(Backend, importlib.import_module(f"autovoice.backends.{name}").BACKEND(options))
-    plugins = {e.name: e for e in entry_points(group="autovoice.backends")}
+    plugins = {e.name: e for e in entry_points(group=GROUP)}
     if name not in plugins:
-        raise ArtefactError(f"backend '{name}' is not installed here", nearest(name, [*shipped, *plugins]))
+        raise ArtefactError(f"backend '{name}' is not installed here", nearest(name, [*shipped(), *plugins]))
     return cast(Backend, plugins[name].load()(options))

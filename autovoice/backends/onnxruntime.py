@@ -44,16 +44,21 @@ class OnnxRuntime:
 
     def engine_from_onnx(self, model: Path, engine: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
         from autovoice.files import link_or_copy
-        from autovoice.measure.precision import count_nodes, count_weights
+        from autovoice.measure.precision import count_initializers, count_nodes, count_weights
 
         link_or_copy(model, engine)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=engine.parent) as folder:
             optimized = Path(folder) / "optimized.onnx"
             self._session(engine, optimized)
             # what runs may differ from what stands in the file: a CPU has no float16 convolution, and
             # ONNX Runtime computes in float32 between casts
             executed = count_weights(optimized)
-        return {"file": count_nodes(engine), "executed": executed, "providers": self.providers}
+        return {
+            "file": count_nodes(engine),
+            "weights": count_initializers(engine),
+            "executed": executed,
+            "providers": self.providers,
+        }
 
     def session_from_engine(self, engine: Path, outputs: tuple[str, ...]) -> OrtSession:
         return OrtSession(self._session(engine), outputs)

@@ -100,16 +100,20 @@ def check_sweep(config_dir: Path | None, overrides: Sequence[str]) -> None:
     parser = OverridesParser.create()
     values: list[list[str]] = []
     for text in overrides:
-        override = parser.parse_override(text)
+        try:
+            override = parser.parse_override(text)
+        except HydraException as e:
+            raise AutovoiceError(f"{text}: {str(e).splitlines()[0]}", "quote it for the shell, or correct it") from e
         if not override.is_sweep_override():
             values.append([text])
         elif not text.partition("=")[2].startswith("glob"):
-            values.append([f"{override.key_or_group}={v}" for v in override.sweep_string_iterator()])
+            values.append([f"{override.get_key_element()}={v}" for v in override.sweep_string_iterator()])
     first = [v[0] for v in values if v]
     compose(config_dir, first)
-    for i, alternatives in enumerate(values):
+    for i, alternatives in enumerate(v for v in values if v):
         for other in alternatives[1:]:
             compose(config_dir, [*first[:i], other, *first[i + 1 :]])
+    GlobalHydra.instance().clear()  # Hydra's own main starts afresh
 
 
 def plain(config: DictConfig, overrides: Sequence[str]) -> Composed:
@@ -168,7 +172,8 @@ def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceE
         node = node[parts[0]]
         parent.append(parts.pop(0))
     if not isinstance(node, DictConfig):
-        return AutovoiceError(f"{key}: {'.'.join(parent)} has no keys below it", f"it is {node!r}")
+        whole = f"it is {node!r}; give it whole: {'.'.join(parent)}='{{{parts[0]}: …}}'"
+        return AutovoiceError(f"{key}: {'.'.join(parent)} has no keys below it", whole)
     names = [str(k) for k in node if k != "hydra"]
     where = ".".join(parent) or "the configuration"
     fix = nearest(parts[0], names)

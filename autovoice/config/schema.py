@@ -80,7 +80,15 @@ class SpecReader:
         if example is not None and (len(example) != 1 or next(iter(example)) not in EXAMPLES):
             r.fault("example", f"got {example!r}", f"one of {choices(EXAMPLES)}, as {{normal: [mean, std]}}")
             example = None
-        return Tensor(name, self.dtype(r), self.axes(r, "shape"), r.raw("default"), example)
+        numbers = next(iter(example.values())) if example else None
+        if example and not _drawable(next(iter(example)), numbers):
+            r.fault("example", f"got {example!r}", "two numbers for normal, uniform, integers; one for the others")
+            example = None
+        default = r.raw("default")
+        if default is not None and not isinstance(default, int | float | bool):
+            r.fault("default", f"must be a number, true or false, got {default!r}")
+            default = None
+        return Tensor(name, self.dtype(r), self.axes(r, "shape"), default, example)
 
     # -- components -------------------------------------------------------------------------------
 
@@ -229,7 +237,10 @@ class SpecReader:
             r.take("type", str),
             self.target(Reader(r.take("lowering", dict), r.path("lowering"), self.faults)),
             self.keep(r),
+            r.take("scope", str, "all"),
         )
+        if spec.scope not in ("all", "heavy"):
+            r.fault("scope", f"unknown scope '{spec.scope}'", "all, or heavy")
         if spec.type not in COMPUTE_TYPES:
             r.fault("type", f"unknown compute type '{spec.type}'", nearest(spec.type, COMPUTE_TYPES))
         r.done()
@@ -261,3 +272,9 @@ class SpecReader:
 
 
 EXAMPLES = ("normal", "uniform", "constant", "bernoulli", "integers")
+
+
+def _drawable(kind: str, value: Any) -> bool:
+    numbers = value if isinstance(value, list) else [value]
+    wanted = 2 if kind in ("normal", "uniform", "integers") else 1
+    return len(numbers) == wanted and all(isinstance(n, int | float) for n in numbers)

@@ -50,12 +50,13 @@ def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
     workers = r.take("workers", int, None)
     if workers is not None and workers < 1:
         r.fault("workers", f"must be at least 1, got {workers}", "workers=null takes one per core, at most 4")
+    paths = r.child("paths")
     settings = Settings(
         task=r.take("task", str),
         targets=r.strings("targets"),
         workers=workers or min(cores, 4),
         keep_going=r.take("keep_going", bool, False),
-        outputs=Path(r.child("paths").take("outputs", str, "outputs")),
+        outputs=Path(paths.take("outputs", str, "outputs")),
         dry_run=r.take("dry_run", bool, True),
         feeds=path("feeds"),
         input=path("input"),
@@ -69,6 +70,7 @@ def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
         f0_min=r.take("f0_min", float, 50.0),
         f0_max=r.take("f0_max", float, 1100.0),
     )
+    paths.done()
     for key in data.keys() - r.taken - _GROUPS:
         # other keys may be the user's own, for interpolation; one that is nearly ours is a typo
         close = get_close_matches(str(key), [*r.taken, *_GROUPS], n=1, cutoff=0.75)

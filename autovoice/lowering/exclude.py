@@ -18,17 +18,9 @@ _FLOATS = (
 )
 
 
-def kept_nodes(model: onnx.ModelProto, keep: Mapping[str, Any], strict: bool = True) -> list[str]:
-    """Names of the nodes that `keep` means, in graph order.
-
-    When `strict`, raises LoweringError for a pattern or an input that means nothing: an exclusion that matches
-    no node would be a silent no-op, the commonest mistake with such lists. An operator type may be absent, since
-    lists of types are shared between components.
-    """
+def kept_nodes(model: onnx.ModelProto, keep: Mapping[str, Any]) -> list[str]:
+    """Names of the nodes that `keep` means, in graph order."""
     graph = model.graph
-    if strict:
-        _check("nodes", keep["nodes"], [n.name for n in graph.node])
-        _check("inputs", keep["inputs"], [v.name for v in graph.input])
     reached = _reached(model, keep["inputs"]) if keep["inputs"] else set()
     return [
         n.name
@@ -37,7 +29,17 @@ def kept_nodes(model: onnx.ModelProto, keep: Mapping[str, Any], strict: bool = T
     ]
 
 
-def _check(key: str, patterns: list[str], names: list[str]) -> None:
+def check_keep(model: onnx.ModelProto, keep: Mapping[str, Any]) -> None:
+    """Raise LoweringError for a node pattern or an input of a component's own list that means nothing.
+
+    An exclusion that matches no node would be a silent no-op, the commonest mistake with such lists. Operator types
+    may be absent, and so may anything in a precision's list: those are shared between components.
+    """
+    _check("nodes", keep["nodes"], [n.name for n in model.graph.node])
+    _check("inputs", keep["inputs"], [v.name for v in model.graph.input])
+
+
+def _check(key: str, patterns: Sequence[str], names: list[str]) -> None:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise LoweringError(f"keep.{key}: '{pattern}' matches nothing", nearest(pattern, names)[:300])

@@ -36,6 +36,12 @@ def count_nodes(path: Path) -> dict[str, int]:
     return dict(Counter(dtype for _, dtype in _typed(path)))
 
 
+def count_initializers(path: Path) -> dict[str, int]:
+    """{type: weights stored in it}."""
+    graph = onnx.load(path, load_external_data=False).graph
+    return dict(Counter(dtype_name(t.data_type) for t in graph.initializer))
+
+
 def count_weights(path: Path) -> dict[str, int]:
     """{type: heavy nodes whose weights are of it}; needs no type inference, so any operator domain will do."""
     graph = onnx.load(path, load_external_data=False).graph
@@ -45,9 +51,12 @@ def count_weights(path: Path) -> dict[str, int]:
     return dict(Counter(t for t in found if t is not None))
 
 
-def check_delivered(path: Path, asked: str, keep: Mapping[str, Any]) -> None:
-    """Raise PrecisionError unless every heavy node that is not kept computes in `asked`."""
-    kept = set(kept_nodes(onnx.load(path), keep, strict=False))
+def check_delivered(path: Path, asked: str, keep: Mapping[str, Any], scope: str = "all") -> None:
+    """Raise PrecisionError unless every heavy node that is not kept computes in `asked`.
+
+    A graph without heavy nodes must compute in it somewhere, unless the `scope` of the precision is heavy nodes.
+    """
+    kept = set(kept_nodes(onnx.load(path), keep))
     typed = [(n, t) for n, t in _typed(path) if n.name not in kept]
     heavy = [(n, t) for n, t in typed if n.op_type in HEAVY]
     wrong = [(n, t) for n, t in heavy if t != asked]
@@ -58,7 +67,7 @@ def check_delivered(path: Path, asked: str, keep: Mapping[str, Any]) -> None:
             f"{node.name} ({node.op_type}) is {got}",
             "name them in keep.nodes if that is meant",
         )
-    if typed and not heavy and not any(t == asked for _, t in typed):
+    if scope == "all" and typed and not heavy and not any(t == asked for _, t in typed):
         raise PrecisionError(f"asked {asked}, but no node of the graph computes in it", "it is in float32 throughout")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +14,7 @@ import numpy as np
 from autovoice.backends.base import Session, backend_from_name
 from autovoice.errors import ArtefactError, FeedError, nearest
 from autovoice.hashing import uncached_sha256
-from autovoice.manifest import read_manifest
+from autovoice.manifest import NAME, read_manifest
 from autovoice.runtime.binding import Binder
 from autovoice.spec import Dim
 
@@ -74,6 +75,14 @@ class Pipeline:
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
+        try:
+            return cls._loaded(folder, manifest, components)
+        except (KeyError, TypeError, AttributeError) as e:
+            fact = f"{folder / NAME}: is not what was written: {type(e).__name__} {e}"
+            raise ArtefactError(fact, "it was edited or cut short; build it again") from e
+
+    @classmethod
+    def _loaded(cls, folder: Path, manifest: Mapping[str, Any], components: Iterable[str] | None) -> Pipeline:
         known = [c["name"] for c in manifest["components"]]
         wanted = known if components is None else list(components)
         for name in wanted:
@@ -136,9 +145,11 @@ def _session(folder: Path, component: Mapping[str, Any]) -> Session:
     except OSError as e:
         raise ArtefactError(f"{path}: {e.strerror}", "copy the whole folder, or build it again") from e
     if digest != component["sha256"]:
+        with suppress(OSError):
+            os.utime(path)  # no longer vouched for by its time: the next build sees the damage and mends it
         raise ArtefactError(
             f"{path}: is not the file that was built (sha256 {digest[:12]}…, manifest {component['sha256'][:12]}…)",
             "run the build again; it restores the file",
         )
-    backend = backend_from_name(component["backend"]["name"], component["backend"]["options"])
+    backend = backend_from_name(component["backend"]["loader"], component["backend"]["options"])
     return backend.session_from_engine(path, tuple(component["outputs"]))

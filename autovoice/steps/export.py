@@ -22,10 +22,11 @@ from autovoice.steps.module import TORCH_DTYPES, call, load_module
 def run(context: Context) -> dict[str, Any]:
     """Write model.onnx."""
     fields = context.fields
-    module = load_module(fields, context.files)
+    module, weights = load_module(fields, context.files)
     feeds = trace_inputs(fields)
-    check_outputs(call(module, feeds, fields["outputs"]), fields)
-    model = exported(module, feeds, fields)
+    outputs = call(module, feeds, fields["output_order"])
+    check_outputs(outputs, fields)
+    model = exported(module, feeds, list(outputs), fields)
     name_axes(model, fields["inputs"], fields["outputs"], fields["formulas"])
     if fields["export"]["simplify"]:
         model = simplified(model)
@@ -34,7 +35,7 @@ def run(context: Context) -> dict[str, Any]:
     name_nodes(model)
     save(model, context.out / "model.onnx")
     parameters = sum(p.numel() for p in module.parameters())
-    return {"nodes": len(model.graph.node), "parameters": parameters}
+    return {"nodes": len(model.graph.node), "parameters": parameters, "weights": weights}
 
 
 def trace_inputs(fields: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -73,7 +74,9 @@ def check_outputs(outputs: Mapping[str, torch.Tensor], fields: Mapping[str, Any]
             )
 
 
-def exported(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor], fields: Mapping[str, Any]) -> onnx.ModelProto:
+def exported(
+    module: torch.nn.Module, feeds: Mapping[str, torch.Tensor], names: list[str], fields: Mapping[str, Any]
+) -> onnx.ModelProto:
     """The dynamo exporter's graph. Raises ExportError with advice where the cause is known."""
     dims: dict[str, Any] = {}
     shapes = {name: _dynamic(t["shape"], dims) for name, t in fields["inputs"].items()}
@@ -85,7 +88,7 @@ def exported(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor], fields:
                 kwargs=dict(feeds),
                 dynamo=True,
                 dynamic_shapes=shapes,
-                output_names=list(fields["outputs"]),
+                output_names=names,
                 opset_version=fields["export"]["opset"],
                 external_data=False,
                 optimize=True,

@@ -19,8 +19,9 @@ def run(context: Context) -> dict[str, Any]:
     shapes: dict[str, Any] = {}
     for index, point in enumerate(POINTS):
         sizes = sizes_at(point, fields["dims"])
-        rng = np.random.default_rng([fields["seed"], index])
-        arrays = {name: _values(name, t, sizes, rng) for name, t in fields["tensors"].items()}
+        # a generator for each name: what one input is does not depend on which others there are
+        seeds = {name: [fields["seed"], index, *name.encode()] for name in fields["tensors"]}
+        arrays = {n: _values(n, t, sizes, np.random.default_rng(seeds[n])) for n, t in fields["tensors"].items()}
         save_point(context.out, point, arrays)
         shapes[point] = sizes
     return {"points": shapes}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from autovoice.errors import ExportError, nearest
+from autovoice.errors import AutovoiceError, ExportError, nearest
 from autovoice.weights import fold_weight_norm, load_checkpoint
 
 TORCH_DTYPES = {"bool": torch.bool} | {
@@ -20,14 +20,16 @@ TORCH_DTYPES = {"bool": torch.bool} | {
 }
 
 
-def load_module(fields: Mapping[str, Any], files: Mapping[str, Path]) -> torch.nn.Module:
-    """The module in eval mode, float32, weights loaded or seeded, weight norm folded into the weights."""
+def load_module(fields: Mapping[str, Any], files: Mapping[str, Path]) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """The module in eval mode, weights loaded or seeded, weight norm folded; and how its weights came about."""
     target, kwargs = fields["model"]["target"], fields["model"]["kwargs"]
     torch.manual_seed(fields["seed"])
     try:
         module = instantiate({"_target_": target, **kwargs}, _convert_="all")
     except InstantiationException as e:
         cause, fix = e.__cause__ or e, "see `model:` of the component; its keys are the constructor's arguments"
+        if isinstance(cause, AutovoiceError):  # a module of ours knows better what is missing
+            raise cause from e
         if isinstance(cause, ImportError):  # Hydra's wrapping of it says less
             cause, fix = cause.__cause__ or cause, f"importing {target.rpartition('.')[0]} raised this"
             _check_present(target)
@@ -39,13 +41,16 @@ def load_module(fields: Mapping[str, Any], files: Mapping[str, Path]) -> torch.n
             f"{target} made a {type(module).__name__}, not a torch.nn.Module",
             "`_target_` names a module class, or a function that returns a module",
         )
+    weights: dict[str, Any] = {"seed": fields["seed"]}
     if "checkpoint" in files:
         c = fields["checkpoint"]
-        load_checkpoint(module, files["checkpoint"], c["key"], c["prefix"], c["strict"])
+        weights = {"checkpoint": files["checkpoint"].name} | load_checkpoint(
+            module, files["checkpoint"], c["key"], c["prefix"], c["strict"]
+        )
     fold_weight_norm(module)
     module = module.eval().requires_grad_(False)
     _check_arguments(module, fields)
-    return module
+    return module, weights
 
 
 def _check_present(target: str) -> None:
@@ -76,10 +81,11 @@ def _check_arguments(module: torch.nn.Module, fields: Mapping[str, Any]) -> None
         )
 
 
-def call(
-    module: torch.nn.Module, feeds: Mapping[str, torch.Tensor], outputs: Mapping[str, Any]
-) -> dict[str, torch.Tensor]:
-    """Run forward by argument names; the outputs under their declared names."""
+def call(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor], outputs: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Run forward by argument names; the outputs under their declared names, in the order forward returns them.
+
+    A tuple's outputs take the declared names by position, a dictionary's by its keys.
+    """
     name = type(module).__name__
     try:
         with torch.inference_mode():
@@ -91,7 +97,13 @@ def call(
         absent = [o for o in outputs if o not in got]
         if absent:
             raise ExportError(f"forward() of {name} returned no '{absent[0]}'", nearest(absent[0], map(str, got)))
-        got = tuple(got[o] for o in outputs)
+        extra = [k for k in got if k not in outputs]
+        if extra:
+            raise ExportError(
+                f"forward() of {name} also returned '{extra[0]}', which is not declared",
+                f"outputs: {', '.join(outputs)}",
+            )
+        outputs, got = [str(k) for k in got], tuple(got.values())
     values = got if isinstance(got, tuple | list) else (got,)
     if len(values) != len(outputs):
         raise ExportError(

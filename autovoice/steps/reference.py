@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from autovoice.errors import StepError
+from autovoice.expr import evaluate, is_symbol, symbols
 from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, feeds_at, save_point
 
@@ -18,18 +20,26 @@ def run(context: Context) -> dict[str, Any]:
     from autovoice.steps.module import call, load_module
 
     fields = context.fields
-    module = load_module(fields, context.files)
+    module, _ = load_module(fields, context.files)
     for point in POINTS:
         feeds = feeds_at(point, fields["reads"], context.needs)
         tensors = {name: torch.from_numpy(value) for name, value in feeds.items()}
-        outputs = call(module, tensors, fields["outputs"])
-        save_point(context.out, point, checked({n: t.numpy() for n, t in outputs.items()}, fields, point))
+        outputs = call(module, tensors, fields["output_order"])
+        arrays = {n: t.numpy() for n, t in outputs.items()}
+        save_point(context.out, point, checked(arrays, feeds, fields, point))
     return {"from": "torch"}
 
 
-def checked(outputs: dict[str, np.ndarray], fields: Any, point: str) -> dict[str, np.ndarray]:
-    """The outputs by wire. A reference that is not finite proves nothing, so it is an error."""
+def checked(
+    outputs: Mapping[str, np.ndarray], feeds: Mapping[str, np.ndarray], fields: Mapping[str, Any], point: str
+) -> dict[str, np.ndarray]:
+    """The outputs by wire, of the declared sizes at the sizes of `feeds`.
+
+    A reference that is not finite proves nothing, so it is an error.
+    """
+    sizes = _sizes(feeds, fields)
     for name, value in outputs.items():
+        _check_shape(name, value.shape, fields["outputs"][name]["shape"], sizes, point)
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             bad = int((~np.isfinite(value)).sum())
             raise StepError(
@@ -37,3 +47,27 @@ def checked(outputs: dict[str, np.ndarray], fields: Any, point: str) -> dict[str
                 f"shape {list(value.shape)}; look at its weights and at its inputs' `example:`",
             )
     return {fields["outputs"][name]["wire"]: value for name, value in outputs.items()}
+
+
+def _sizes(feeds: Mapping[str, np.ndarray], fields: Mapping[str, Any]) -> dict[str, int]:
+    """Every dim that the inputs' shapes tell, derived ones among them."""
+    sizes: dict[str, int] = {}
+    for name, tensor in fields["inputs"].items():
+        sizes |= {axis: n for axis, n in zip(tensor["shape"], feeds[name].shape, strict=True) if is_symbol(axis)}
+    for _ in fields["formulas"]:  # as many rounds as the longest chain can need
+        for name, formula in fields["formulas"].items():
+            if name not in sizes and symbols(formula) <= sizes.keys():
+                sizes[name] = evaluate(formula, sizes)
+    return sizes
+
+
+def _check_shape(
+    name: str, got: tuple[int, ...], declared: Sequence[str | int], sizes: Mapping[str, int], point: str
+) -> None:
+    known = [evaluate(a, sizes) if symbols(a) <= sizes.keys() else None for a in declared]
+    if len(got) != len(known) or any(k not in (None, n) for k, n in zip(known, got, strict=True)):
+        at = ", ".join(f"{n}={v}" for n, v in sorted(sizes.items()))
+        raise StepError(
+            f"output '{name}' has shape {list(got)} at {point}, declared {list(declared)}",
+            f"which is {[n if n is not None else '?' for n in known]} at {at}; correct the shape, or the dim's formula",
+        )

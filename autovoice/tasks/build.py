@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from autovoice.builds import Built, build
@@ -19,18 +19,20 @@ def run(invocation: Invocation) -> int:
 
 def build_and_tell(invocation: Invocation) -> Built:
     """Build, telling the whole story when something runs and one line when nothing does."""
-    working, existed = bool(invocation.plan.to_run), invocation.folder.is_dir()
+    invocation.check()  # a wrong configuration leaves no trace on the disk
+    store = invocation.store
+    store.prepare()
+    with store.in_use():  # from the plan on: nothing that it counts on may be removed meanwhile
+        working, existed = bool(invocation.plan.to_run), invocation.folder.is_dir()
+        if working:
+            print(f"{headline(invocation)}\n\n{shown(invocation.plan, only_runs=True)}\n", flush=True)
+        built = build(invocation)
+    manifest = built.folder / "manifest.json"
     if working:
-        print(f"{headline(invocation)}\n\n{shown(invocation.plan, only_runs=True)}\n", flush=True)
-    built = build(invocation)
-    if working:
-        print(f"\n{summary(built)}\n{built.folder / 'manifest.json'}", flush=True)
+        print(f"\n{summary(built)}\n{manifest}", flush=True)
         return built
     done = f"{'restored' if existed else 'wrote'} {', '.join(built.written)}" if built.written else "nothing to do"
-    print(
-        f"{invocation.title}: {done}, {len(built.plan.steps)} steps reused → {built.folder / 'manifest.json'}",
-        flush=True,
-    )
+    print(f"{invocation.title}: {done}, {len(built.plan.steps)} steps reused → {manifest}", flush=True)
     return built
 
 
@@ -40,7 +42,7 @@ def summary(built: Built) -> str:
     end = built.records["end_to_end"]
     rows.append(["end to end", "", "", "", *_parity(end.result), _spent(built, "")])
     text = table(["component", "asked", "delivered", "file", "worst parity", "at", "time"], rows)
-    notes = sorted({n for c in built.plan.graph.components if (n := _note(c, built))})
+    notes = sorted({n for c in built.plan.graph.components for n in _notes(c, built)})
     return "\n".join([text, *notes])
 
 
@@ -70,13 +72,16 @@ def _parity(result: Mapping[str, Any]) -> list[str]:
     return [f"{worst:.1f} dB" + (f" ≥ {gate:g}" if gate is not None else ""), point]
 
 
-def _note(c: Any, built: Built) -> str:
-    """Where a file holds one type and the machine computes in another, the table must say so."""
+def _notes(c: Any, built: Built) -> Iterator[str]:
+    """What a reader would otherwise take for granted."""
     executed = built.records[f"{c.name}.build"].result["delivered"].get("executed", {})
     other = sorted(t for t in executed if t != c.precision.type)
-    if not other or c.precision.type in executed:
-        return ""
-    return f" note: {c.backend.name} here computes {c.precision.name} files in {' and '.join(other)}, between casts"
+    if other and c.precision.type not in executed:
+        yield f" note: {c.backend.name} here computes {c.precision.name} files in {' and '.join(other)}, between casts"
+    weights = built.records[f"{c.name}.export"].result.get("weights", {})
+    if weights.get("missing"):
+        share = f"{weights['loaded']} of {weights['loaded'] + weights['missing']} parameters"
+        yield f" note: {c.name} has {share} from {weights['checkpoint']}, the rest is seeded"
 
 
 def _spent(built: Built, component: str) -> str:

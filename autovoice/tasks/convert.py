@@ -9,7 +9,7 @@ from autovoice.tasks.run import loaded
 
 
 def run(invocation: Invocation) -> int:
-    from autovoice.voice.convert import ConvertRequest, check_request, convert
+    from autovoice.voice.convert import ConvertRequest, check_files, check_request, convert
 
     s = invocation.settings
     for name in ("input", "output"):
@@ -32,6 +32,7 @@ def run(invocation: Invocation) -> int:
         s.f0_max,
     )
     check_request(request)
+    check_files(request)
     with loaded(invocation) as pipeline:
         result = convert(pipeline, request)
     scaled = f", peak {result.peak:.2f} scaled down to 1" if result.scaled else f", peak {result.peak:.2f}"

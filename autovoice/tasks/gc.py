@@ -20,7 +20,7 @@ def run(invocation: Invocation) -> int:
         print(f"{store.root}: no store, nothing to remove")
         return 0
     store.prepare()
-    with store.in_use(alone=True):
+    with store.in_use(alone=not dry):
         kept = keys_in_use(outputs)
         garbage = [*_unused(store, kept), *_leftovers(store)]
         size = sum(_size(path) for path in garbage)

@@ -190,6 +190,14 @@ def _check(pipeline: VoicePipeline, request: ConvertRequest) -> tuple[Contract, 
     return contract, speaker
 
 
+def check_files(request: ConvertRequest) -> None:
+    """Raise AudioError for files that cannot be read or written, before anything long begins."""
+    _check_paths(request)
+    probe_audio(request.input)
+    if request.speaker is not None:
+        read_speaker(request.speaker)
+
+
 def _check_pipeline(pipeline: VoicePipeline) -> Contract:
     contract = Contract.of(pipeline.contract)
     unknown = [n for n in pipeline.input_names if n not in KNOWN_INPUTS]

@@ -13,7 +13,7 @@ from statistics import median
 import pytest
 from omegaconf import OmegaConf
 
-from autovoice import compose
+from autovoice.config import compose
 
 pytestmark = pytest.mark.performance
 
