@@ -92,6 +92,6 @@ def write_tree(root: Path, files: Mapping[str, str]) -> Path:
 
 def forget_sources() -> None:
     """What a process reads of source files it reads once; a test that edits them starts over."""
-    for cached in (sources._find, sources.module_of, sources._walk, sources._kind, sources._distribution):
+    for cached in (sources._find, sources.module_of, sources._walk, sources._kind, sources._distributions):
         cached.cache_clear()
     importlib.invalidate_caches()

@@ -206,9 +206,10 @@ def test_a_failure_is_never_a_record(store: Store) -> None:
     assert list(outcome.errors) == ["a", "x"]  # in the order they were started
 
 
-def test_an_error_that_is_no_users_is_not_swallowed(store: Store) -> None:
-    with pytest.raises(ZeroDivisionError, match="a bug"):
-        run(plan_of(planned("a")), store, Run(a=ZeroDivisionError("a bug")))
+def test_an_error_that_is_no_users_fails_its_step_and_no_other(store: Store) -> None:
+    outcome, _ = run(plan_of(planned("a"), planned("b")), store, Run(a=ZeroDivisionError("a bug")), keep_going=True)
+    assert str(outcome.errors["a"]) == "a: ZeroDivisionError: a bug"
+    assert set(outcome.ran) == {"b"}
 
 
 def test_the_longest_way_to_the_end_goes_first(store: Store) -> None:

@@ -8,7 +8,7 @@ import pytest
 from autovoice.errors import ConfigError, Fault
 from autovoice.graph import build_graph
 from autovoice.spec import BuildSpec, Dim, Gate, Input
-from tests.builders import BF16, FP16, FRAMES, build_spec, component, composed_graph, graph_of, wire
+from tests.builders import BF16, FP16, FRAMES, ORT, build_spec, component, composed_graph, graph_of, wire
 
 
 def faults_of(spec: BuildSpec) -> list[str]:
@@ -39,17 +39,20 @@ def test_independent_components_keep_the_order_of_the_configuration() -> None:
     assert [c.name for c in graph.components] == ["z", "m", "a"]
 
 
-def test_upstream_names_each_producer_once_in_input_order() -> None:
-    one, two = component("one", makes=["p", "q"]), component("two")
-    reader = component("reader", ["two_out", "p", "x", "q"])
-    graph = graph_of(one, two, reader)
-    assert graph.upstream(reader) == ("two", "one")
-    assert graph.upstream(one) == ()
-
-
 def test_a_wire_may_have_another_name_inside_its_reader() -> None:
-    graph = graph_of(component("a"), component("b", [Input("mel_input", "a_out")]))
-    assert graph.upstream(graph.components[1]) == ("a",)
+    graph = graph_of(component("b", [Input("mel_input", "a_out")]), component("a"))
+    assert [c.name for c in graph.components] == ["a", "b"]
+
+
+def test_a_backend_whose_engines_nothing_could_load_is_refused() -> None:
+    lost = replace(ORT, name="mine", target="my.backend.Mine")
+    with pytest.raises(ConfigError) as raised:
+        graph_of(component("a", backend=lost))
+    assert raised.value.faults[0].where == "component.a.backend"
+    assert "nothing could load what my.backend.Mine builds" in str(raised.value)
+    assert 'register the class: [project.entry-points."autovoice.backends"] mine = "package.module:Class"' in str(
+        raised.value
+    )
 
 
 def test_expectations_that_hold_are_no_fault() -> None:
@@ -198,17 +201,19 @@ def test_limits_of_a_dim_that_no_input_has_bind_nobody() -> None:
     [
         pytest.param(
             Dim("frames", 5, 4, 8),
-            "dims.frames: needs min ≤ opt ≤ max, got min 5, opt 4, max 8\n  e.g. dims.frames.max=5",
+            "dims.frames: needs min ≤ opt ≤ max, got min 5, opt 4, max 8"
+            "\n  set dims.frames.min, dims.frames.opt, dims.frames.max in order",
             id="min_above_opt",
         ),
         pytest.param(
             Dim("frames", 2, 9, 8),
-            "dims.frames: needs min ≤ opt ≤ max, got min 2, opt 9, max 8\n  e.g. dims.frames.max=9",
+            "dims.frames: needs min ≤ opt ≤ max, got min 2, opt 9, max 8"
+            "\n  set dims.frames.min, dims.frames.opt, dims.frames.max in order",
             id="opt_above_max",
         ),
         pytest.param(
             Dim("frames", 0, 4, 8),
-            "dims.frames: is 0 at min\n  every dim is at least 1: raise the min it follows",
+            "dims.frames: is 0 at min\n  every dim is at least 1: raise dims.frames.min",
             id="zero",
         ),
         pytest.param(

@@ -11,6 +11,7 @@ import pytest
 
 from autovoice import job as job_module
 from autovoice.errors import ArtefactError, LoweringError, StepError, StoreError
+from autovoice.hashing import uncached_sha256
 from autovoice.job import Job, run_job
 from autovoice.store import Store
 
@@ -40,8 +41,11 @@ def step(monkeypatch: pytest.MonkeyPatch):
 
 
 def job(store: Store, **changes: Any) -> Job:
-    inputs = {"fields": {"n": 3}, "needs": {"export": NEED}}
-    return Job("a.toy", "toy", KEY, store.root, inputs, {"w": Path("w")}, store.root / "logs" / "a.log", **changes)
+    weights = store.root / "w"
+    weights.write_bytes(b"weights")
+    files = {"w": uncached_sha256(weights)}
+    inputs = {"fields": {"n": 3}, "needs": {"export": NEED}, "files": files, "code": {}}
+    return Job("a.toy", "toy", KEY, store.root, inputs, {"w": weights}, store.root / "logs" / "a.log", **changes)
 
 
 def copy(context) -> dict[str, Any]:
@@ -56,6 +60,18 @@ def test_a_step_is_given_its_record_and_its_folder_is_committed(store: Store, st
     assert made.result == {"n": 3, "files": ["w"]}
     assert (store.folder(KEY) / "copy.onnx").read_bytes() == b"model"
     assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_a_file_that_changed_under_a_step_is_not_cached(store: Store, step) -> None:
+    def replaces_its_weights(context) -> dict[str, Any]:
+        context.files["w"].write_bytes(b"other weights")
+        return {}
+
+    step(replaces_its_weights)
+    with pytest.raises(StepError) as raised:
+        run_job(job(store))
+    assert raised.value.fact == f"a.toy: {store.root / 'w'} changed while it was being read"
+    assert store.record(KEY) is None
 
 
 def test_what_another_builder_made_meanwhile_is_taken(store: Store, step) -> None:

@@ -74,7 +74,8 @@ def test_an_onnx_file_is_imported_and_is_its_own_reference() -> None:
     found = steps(pair(model=None, onnx=onnx))
     assert (found["a.export"].kind, found["a.reference"].kind) == ("import_onnx", "reference_onnx")
     assert found["a.export"].files == {"onnx": Path("m.onnx"), "onnx data m.onnx.data": Path("m.onnx.data")}
-    assert found["a.reference"].needs == {"inputs": "inputs", "export": "a.export"}
+    assert found["a.reference"].needs == {"inputs": "inputs"}
+    assert found["a.reference"].files == found["a.export"].files  # the user's file, not what was made of it
     assert (found["b.export"].kind, found["b.reference"].kind) == ("export", "reference")
 
 
@@ -122,21 +123,21 @@ def test_the_whole_is_judged_by_the_outputs_wanted() -> None:
 
 
 def test_the_code_a_step_depends_on() -> None:
-    backend = replace(ORT, target="my.backend.Mine")
-    parts = [component("a", model=Target("my.model.Net"), backend=backend, gate=GATE)]
+    model = Target("my.model.Net", {"size": 3, "layers": [{"_target_": "my.layers.Layer"}]})
+    parts = [component("a", model=model, gate=GATE)]
     found = steps(graph_of(*parts))
     assert {i.removeprefix("a."): s.targets for i, s in found.items()} == {
         "inputs": ("autovoice.steps.inputs.run",),
-        "export": ("autovoice.steps.export.run", "my.model.Net"),
-        "reference": ("autovoice.steps.reference.run", "my.model.Net"),
+        "export": ("autovoice.steps.export.run", "my.model.Net", "my.layers.Layer"),
+        "reference": ("autovoice.steps.reference.run", "my.model.Net", "my.layers.Layer"),
         "lower": ("autovoice.steps.lower.run", "autovoice.lowering.floating.keep_float32"),
-        "build": ("autovoice.steps.build.run", "my.backend.Mine"),
-        "verify": ("autovoice.steps.verify.run", "my.backend.Mine"),
-        "end_to_end": ("autovoice.steps.end_to_end.run", "my.backend.Mine"),
+        "build": ("autovoice.steps.build.run", ORT.target),
+        "verify": ("autovoice.steps.verify.run", ORT.target),
+        "end_to_end": ("autovoice.steps.end_to_end.run", ORT.target),
     }
 
 
-def test_the_inputs_cover_only_what_some_component_reads() -> None:
+def test_the_inputs_cover_all_that_is_declared_whatever_is_built() -> None:
     inputs = ["x", wire("unread", "other"), wire("n", "frames", dtype="int32", default=3)]
     graph = graph_of(
         component("a", ["x", "n"]), inputs=inputs, dims=[Dim("frames", 2, 4, 8, multiple=2), Dim("other", 1, 2, 3)]
@@ -144,6 +145,14 @@ def test_the_inputs_cover_only_what_some_component_reads() -> None:
     fields = steps(graph)["inputs"].fields
     assert fields["tensors"] == {
         "x": {"dtype": "float32", "shape": [1, "frames"], "default": None, "example": None},
+        "unread": {"dtype": "float32", "shape": ["other"], "default": None, "example": None},
         "n": {"dtype": "int32", "shape": ["frames"], "default": 3, "example": None},
     }
-    assert fields["dims"] == {"frames": {"min": 2, "opt": 4, "max": 8, "formula": None, "multiple": 2}}
+    assert fields["dims"] == {
+        "frames": {"min": 2, "opt": 4, "max": 8, "formula": None, "multiple": 2},
+        "other": {"min": 1, "opt": 2, "max": 3, "formula": None, "multiple": 1},
+    }
+    assert (
+        steps(graph)["inputs"].fields
+        == steps(graph_of(component("b"), inputs=inputs, dims=graph.dims.values()))["inputs"].fields
+    )

@@ -127,10 +127,8 @@ def test_traced_sizes_differ_unless_given() -> None:
             ["dims.frames.maximum: unknown key 'maximum'"],
             id="unknown_key",
         ),
-        pytest.param(
-            {"frames": FRAMES | {"multiple": 0}}, ["dims.frames.multiple: must be at least 1, got 0"], id="multiple"
-        ),
-        pytest.param({"frames": FRAMES | {"trace": -2}}, ["dims.frames.trace: must be at least 1, got -2"], id="trace"),
+        pytest.param({"frames": FRAMES | {"multiple": 0}}, ["dims.frames.multiple: must be at least 1"], id="multiple"),
+        pytest.param({"frames": FRAMES | {"trace": -2}}, ["dims.frames.trace: must be at least 1"], id="trace"),
         pytest.param(
             {"frames": FRAMES | {"buckets": [32, "64"]}},
             ["dims.frames.buckets: must be whole numbers, got [32, '64']"],
