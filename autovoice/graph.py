@@ -64,7 +64,17 @@ def _wires(
 
 
 def _check_dims(spec: BuildSpec, faults: list[Fault]) -> None:
-    for dim in spec.dims.values():
+    free = [d for d in spec.dims.values() if d.formula is None and d.profile is None]
+    following = [d for d in spec.dims.values() if d not in free]
+    for dims in (free, following):
+        before = len(faults)
+        _check_bounds(dims, faults)
+        if len(faults) > before:  # what follows a dim at fault is at fault with it
+            return
+
+
+def _check_bounds(dims: Iterable[Dim], faults: list[Fault]) -> None:
+    for dim in dims:
         where = f"dims.{dim.name}"
         bounds = f"min {dim.min}, opt {dim.opt}, max {dim.max}"
         if not dim.min <= dim.opt <= dim.max:

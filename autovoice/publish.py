@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from autovoice.backends.names import loader_of
 from autovoice.errors import ArtefactError, StoreError
 from autovoice.files import link_or_copy, write_atomically
 from autovoice.graph import Graph
-from autovoice.hashing import file_sha256
+from autovoice.hashing import file_sha256, uncached_sha256
 from autovoice.manifest import NAME, SCHEMA, dump, read_manifest
 from autovoice.plan import Plan
 from autovoice.sources import tool_version
@@ -118,13 +119,22 @@ def _dim(dim: Any) -> dict[str, Any]:
 
 
 def _place(store: Store, build: Record, target: Path, digest: str) -> bool:
-    """Link an engine to its place unless it is there already; True when something was done."""
+    """Link an engine, read once more, to its place unless it is there already; True when something was done.
+
+    Raises ArtefactError when the store's own file is not what was built.
+    """
     try:
         if file_sha256(target) == digest:
             return False
     except OSError:  # absent: place it
         pass
-    link_or_copy(store.folder(build.key) / build.result["engine"], target)
+    source = store.folder(build.key) / build.result["engine"]
+    if uncached_sha256(source) != digest:
+        os.utime(source)  # no longer vouched for by its time: the next plan sees the damage
+        raise ArtefactError(
+            f"{source}: content changed since it was built", "run the same command again: it is rebuilt"
+        )
+    link_or_copy(source, target)
     return True
 
 

@@ -235,5 +235,8 @@ def store_error(root: Path, error: OSError) -> StoreError:
         errno.EEXIST: "a file stands where a folder should be",
     }
     why = reasons.get(error.errno or 0, error.strerror or str(error))
-    fix = "free some space (autovoice task=gc) or build elsewhere: paths.outputs=/another/folder"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    fix = (
+        "free some space (autovoice task=gc), or " if full else ""
+    ) + "build elsewhere: paths.outputs=/another/folder"
     return StoreError(f"store {root}: {why}", fix)

@@ -172,9 +172,11 @@ def parsed_plan(text: str) -> dict[str, tuple[str, str]]:
     return steps
 
 
-def write_limiter(path: Path, op: str = "Tanh", rows: str = "rows") -> None:
-    """An ONNX file as another tool leaves it: axes under its own names."""
-    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [rows, "columns"]) for n in "xy")
+def write_limiter(
+    path: Path, op: str = "Tanh", rows: str | int | None = "rows", columns: str | None = "columns"
+) -> None:
+    """An ONNX file as another tool leaves it: axes under its own names, or None for no name."""
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [rows, columns]) for n in "xy")
     graph = helper.make_graph([helper.make_node(op, ["x"], ["y"], "squash")], "limiter", [x], [y])
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
@@ -242,5 +244,5 @@ def read_plan() -> Callable[[str], dict[str, tuple[str, str]]]:
 
 @pytest.fixture(scope="session")
 def limiter() -> Callable[..., None]:
-    """limiter(path, op, rows): write the toy's ONNX file."""
+    """limiter(path, op, rows, columns): write the toy's ONNX file."""
     return write_limiter

@@ -95,7 +95,7 @@ def compose(config_dir: Path | None, overrides: Sequence[str]) -> Composed:
 def check_sweep(config_dir: Path | None, overrides: Sequence[str]) -> None:
     """Compose every value of a sweep once, so that a wrong one is told in two lines before any job starts.
 
-    Raises AutovoiceError. Values that only Hydra can enumerate (glob) are left to it.
+    Raises AutovoiceError. Values that only Hydra or a sweeper can choose (glob, interval) are left to them.
     """
     parser = OverridesParser.create()
     values: list[list[str]] = []
@@ -106,7 +106,7 @@ def check_sweep(config_dir: Path | None, overrides: Sequence[str]) -> None:
             raise AutovoiceError(f"{text}: {str(e).splitlines()[0]}", "quote it for the shell, or correct it") from e
         if not override.is_sweep_override():
             values.append([text])
-        elif not text.partition("=")[2].startswith("glob"):
+        elif override.is_discrete_sweep() and "glob(" not in text:
             values.append([f"{override.get_key_element()}={v}" for v in override.sweep_string_iterator()])
     first = [v[0] for v in values if v]
     compose(config_dir, first)

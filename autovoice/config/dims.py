@@ -92,6 +92,8 @@ def _resolve(name: str, exprs: Mapping[str, Any], r: Reader) -> tuple[int, int, 
 
 
 def _dim_mapping(node: Any) -> Any:
+    if type(node) is int:  # a fixed size
+        return dict.fromkeys(POINTS, node)
     return {"formula": node} if isinstance(node, str) else node
 
 

@@ -30,6 +30,11 @@ def run(context: Context) -> dict[str, Any]:
             raise ExportError(f"{path}: has no output '{name}'", nearest(name, got))
     for point in POINTS:
         feeds = feeds_at(point, context.fields["reads"], context.needs)
-        outputs = dict(zip(names, session.run(names, feeds), strict=True))
+        try:
+            values = session.run(names, feeds)
+        except Exception as e:  # the file's own sizes or inputs are not the declared ones
+            shapes = ", ".join(f"{n} {list(v.shape)}" for n, v in feeds.items())
+            raise ExportError(f"{path}: onnxruntime cannot run it: {str(e).splitlines()[0]}", f"given {shapes}") from e
+        outputs = dict(zip(names, values, strict=True))
         save_point(context.out, point, checked(outputs, feeds, context.fields, point))
     return {"from": "the ONNX file in float32"}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 if TYPE_CHECKING:
     from tests.conftest import Project, Result
@@ -135,6 +139,41 @@ def test_the_right_weights_are_those_of_the_file(built: tuple[Project, Result]) 
     project.ok("task=run", f"folder={folder}", "feeds=in.npz", "output=out.npz")
     with np.load(project.root / "out.npz") as data:
         assert data["from_right"][0, :, 0].tolist() == [2.5, 0.0]
+
+
+def test_weights_replaced_while_they_are_read_are_not_kept(toy_project: Project) -> None:
+    """The module itself puts another file there: what was read may be of either."""
+    path = toy_project.root / "weights" / "moving.safetensors"
+    save_file({"scale": torch.full((8,), 2.0)}, path)
+    component = {
+        "model": {"_target_": "faulty.modules.RewritesWeights", "path": "weights/moving.safetensors"},
+        "checkpoint": "weights/moving.safetensors",
+        "inputs": ["x"],
+        "outputs": {"y": {"dtype": "float32", "shape": ["n", "length", 8]}},
+    }
+    tensors = {"x": {"dtype": "float32", "shape": ["n", "length", 8]}}
+    project = toy_project.pipeline("moving", {"mover": component}, tensors)
+    fact, fix = project.fails("workers=1").splitlines()[:2]
+    assert re.fullmatch(rf"error: mover\.\w+: {path} changed while it was being read", fact)
+    assert fix == "  run the same command again"
+    assert not (project.outputs / "moving").exists()
+    kept = {r["inputs"]["fields"].get("model", {}).get("target") for r in project.records()}
+    assert "faulty.modules.RewritesWeights" not in kept
+    project.ok()
+    manifest = json.loads((project.outputs / "moving" / "onnxruntime-fp32" / "manifest.json").read_bytes())
+    assert manifest["components"][0]["source"]["files"] == {"checkpoint": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def test_weights_that_the_file_lacks_are_noted(toy_project: Project) -> None:
+    torch.save(
+        {name: torch.ones(shape) for name, shape in SHAPES.items() if name != "mix.bias"},
+        toy_project.root / "weights" / "part.pt",
+    )
+    out = toy_project.ok("component.embedder.checkpoint={path: weights/part.pt, strict: false}", "targets=[embedder]")
+    assert "\n note: embedder has 2 of 3 parameters from part.pt, the rest is seeded\n" in out
+    manifest = json.loads((toy_project.root / out.splitlines()[-1]).read_bytes())
+    weights = {"checkpoint": "part.pt", "loaded": 2, "missing": 1, "extra": 0}
+    assert manifest["components"][0]["source"]["weights"] == weights
 
 
 def test_another_content_is_another_export(built: tuple[Project, Result]) -> None:

@@ -99,6 +99,48 @@ CASES = {
         "dims.length.mxa: unknown key 'mxa'",
         "did you mean 'max'? available: buckets, formula, max, min, multiple, opt, profile, trace",
     ),
+    "key typo at the top": (
+        ["+kep_going=true"],
+        "kep_going: unknown key 'kep_going'",
+        "did you mean 'keep_going'?",
+    ),
+    "key typo in paths": (
+        ["+paths.output=elsewhere"],
+        "paths.output: unknown key 'output'",
+        "did you mean 'outputs'? available: outputs",
+    ),
+    "key below null": (
+        ["component.embedder.checkpoint.path=weights/e.pt"],
+        "component.embedder.checkpoint.path: component.embedder.checkpoint has no keys below it",
+        "it is None; give it whole: component.embedder.checkpoint='{path: …}'",
+    ),
+    "backend without a name": (
+        ["backend._target_=chime.engine.Engine", "targets=[embedder]"],
+        "component.embedder.backend, component.synth.backend, component.limiter.backend: "
+        "nothing could load what chime.engine.Engine builds: it has no name to be found by",
+        'register the class: [project.entry-points."autovoice.backends"] onnxruntime = "package.module:Class"',
+    ),
+    "backend without a name, planned": (
+        ["backend._target_=chime.engine.Engine", "task=plan"],
+        "component.embedder.backend, component.synth.backend, component.limiter.backend: "
+        "nothing could load what chime.engine.Engine builds: it has no name to be found by",
+        'register the class: [project.entry-points."autovoice.backends"] onnxruntime = "package.module:Class"',
+    ),
+    "sweep that cannot be parsed": (
+        ["-m", "precision=fp32,[fp16"],
+        "precision=fp32,[fp16: mismatched input '<EOF>' expecting {COMMA, BRACKET_CLOSE}",
+        "quote it for the shell, or correct it",
+    ),
+    "option of a sweep": (
+        ["-m", "precision=fp32,hafl"],
+        "precision=hafl: no such option in group 'precision' (asked for by config)",
+        "did you mean 'half'? available: bf16, fp16, fp32, half",
+    ),
+    "key beside a sweep": (
+        ["-m", "precision=fp32,half", "component.sinth.seed=1"],
+        "component.sinth.seed: no key 'sinth' in component",
+        "did you mean 'synth'? available: embedder, limiter, synth; a new one is added with +component.sinth.seed=…",
+    ),
     "interpolation": (
         ["component.synth.precision=${precsion}"],
         "component.synth.precision: Interpolation key 'precsion' not found",
@@ -127,17 +169,17 @@ CASES = {
     "min above opt": (
         ["dims.length.min=9", "dims.length.opt=3"],
         "dims.length: needs min ≤ opt ≤ max, got min 9, opt 3, max 12",
-        "e.g. dims.length.max=9",
+        "set dims.length.min, dims.length.opt, dims.length.max in order",
     ),
     "opt above max": (
         ["dims.length.opt=13"],
         "dims.length: needs min ≤ opt ≤ max, got min 2, opt 13, max 12",
-        "e.g. dims.length.max=13",
+        "set dims.length.min, dims.length.opt, dims.length.max in order",
     ),
     "zero": (
         ["dims.length.min=0"],
         "dims.length: is 0 at min",
-        "every dim is at least 1: raise the min it follows",
+        "every dim is at least 1: raise dims.length.min",
     ),
     "narrower profile": (
         ["+component.synth.dims.length.max=8"],

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 import pytest
+
+from autovoice.store import Store
 
 if TYPE_CHECKING:
     from tests.conftest import Project
@@ -141,6 +144,31 @@ def test_ctrl_c_ends_a_sweep(fresh: Project) -> None:
     assert fresh.half_written() == []
 
 
+HOLDER = """
+import sys
+from pathlib import Path
+from autovoice.store import Store
+with Store(Path(sys.argv[1])).lock(sys.argv[2]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_an_interrupted_builder_leaves_alone_what_another_is_writing(tmp_path: Path) -> None:
+    store, key = Store(tmp_path / "store"), "ab" + "0" * 62
+    store.prepare()
+    folder = store.workplace(key)
+    command = [sys.executable, "-c", HOLDER, str(store.root), key]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout
+        assert writer.stdout.readline() == "held\n"
+        store.sweep_abandoned(key)
+        assert folder.exists()
+        writer.kill()
+    store.sweep_abandoned(key)
+    assert not folder.exists()
+
+
 def test_a_reader_that_leaves_early_does_no_harm(toy: Project) -> None:
     process = toy.start("task=plan")
     assert process.stdout
@@ -156,17 +184,19 @@ def test_a_reader_that_leaves_early_does_no_harm(toy: Project) -> None:
 
 
 def test_outputs_below_a_file(fresh: Project) -> None:
-    err = fresh.fails("paths.outputs=weights/limiter.onnx/outputs")
-    assert err == (
+    result = fresh.run("paths.outputs=weights/limiter.onnx/outputs")
+    assert (result.code, result.out) == (1, "")  # before the plan is shown
+    assert result.err == (
         f"error: store {fresh.root}/weights/limiter.onnx/outputs/store: a file stands where a folder should be\n"
-        "  free some space (autovoice task=gc) or build elsewhere: paths.outputs=/another/folder\n"
+        "  build elsewhere: paths.outputs=/another/folder\n"
     )
 
 
 def test_outputs_where_no_one_can_write(fresh: Project) -> None:
-    err = fresh.fails("paths.outputs=/proc/autovoice")
-    assert re.match(
-        r"error: store /proc/autovoice/store: .+\n  .* build elsewhere: paths.outputs=/another/folder\n$", err
+    result = fresh.run("paths.outputs=/proc/autovoice")
+    assert (result.code, result.out) == (1, "")
+    assert re.fullmatch(
+        r"error: store /proc/autovoice/store: .+\n  build elsewhere: paths.outputs=/another/folder\n", result.err
     )
 
 
@@ -201,7 +231,7 @@ def test_a_full_disk(fresh: Project, tiny_disk: Callable[[int], Path], kilobytes
     """At the first step, at the log of a step, at the last steps: always the same two lines."""
     disk = tiny_disk(kilobytes)
     err = fresh.fails(f"paths.outputs={disk}", "targets=[embedder]")
-    fix = "free some space (autovoice task=gc) or build elsewhere: paths.outputs=/another/folder"
+    fix = "free some space (autovoice task=gc), or build elsewhere: paths.outputs=/another/folder"
     assert re.match(rf"error: [\w.]+: store {disk}/store: the disk is full\n  {re.escape(fix)}\n", err)
     assert list((disk / "store" / "tmp").iterdir()) == []
     assert [p.name for p in disk.iterdir()] == ["store"]

@@ -49,6 +49,7 @@ def built(toy_project: Project, limiter: Callable[..., None]) -> tuple[Project, 
     (folder / "absent_data.onnx.data").unlink()
     weighted(folder / "unnamed_data.onnx", "elsewhere.bin")
     weighted(folder / "right.onnx", "right.onnx.data")
+    limiter(folder / "unnamed.onnx", rows=None, columns=None)
     model = onnx.load(whole)
     model.graph.node[0].op_type = "Tahn"
     onnx.save(model, folder / "unknown_op.onnx")
@@ -56,13 +57,15 @@ def built(toy_project: Project, limiter: Callable[..., None]) -> tuple[Project, 
     def component(name: str, file: str = "limiter.onnx", **changes: Any) -> dict[str, Any]:
         return {"onnx": f"weights/{file}", "inputs": {"x": "x"}, "outputs": {f"from_{name}": declared()}} | changes
 
-    files = ("truncated", "text", "empty", "fixed", "outside", "absent_data", "unnamed_data", "unknown_op", "right")
-    components = {name: component(name, f"{name}.onnx") for name in files}
+    files = ("truncated", "text", "empty", "fixed", "outside", "absent_data", "unnamed_data", "unknown_op")
+    components = {name: component(name, f"{name}.onnx") for name in (*files, "unnamed", "right")}
     components["other_input"] = component("other_input", inputs={"z": "x"})
     components["other_output"] = component("other_output", outputs={"from_other_output": declared(onnx_name="z")})
     components["other_dtype"] = component("other_dtype", outputs={"from_other_dtype": declared(dtype="int64")})
     components["other_rank"] = component("other_rank", outputs={"from_other_rank": declared(shape=["n"])})
     components["other_size"] = component("other_size", outputs={"from_other_size": declared(shape=["n", 7])})
+    wrong = {"from_other_formula": declared(shape=["n", "length + 6"])}
+    components["other_formula"] = component("other_formula", "unnamed.onnx", outputs=wrong)
     project = toy_project.pipeline("filed", components, {"x": {"dtype": "float32", "shape": ["n", "length"]}})
     return project, project.run("keep_going=true")
 
@@ -106,12 +109,48 @@ def test_the_import_says_why(built: tuple[Project, Result], name: str) -> None:
     assert lines[at + 1].startswith("  ")
 
 
+REFERENCES = {
+    "fixed": ("fixed.onnx: onnxruntime cannot run it: ", "given x [1, 2]"),
+    "other_input": ("limiter.onnx: onnxruntime cannot run it: Required inputs (['x']) are missing", "given z [1, 2]"),
+    "other_output": ("limiter.onnx: has no output 'z'", "available: y"),
+    "other_formula": (
+        "output 'y' has shape [1, 2] at min, declared ['n', 'length+6']",
+        "which is [1, 8] at length=2, n=1; correct the shape, or the dim's formula",
+    ),
+    "outside": ("outside.onnx: its external data lies outside its folder: ../secret.bin", "put the weights beside"),
+    "unknown_op": ("unknown_op.onnx: onnxruntime cannot load it", "No Op registered for Tahn"),
+}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_the_reference_runs_the_file_itself_and_says_why_not(built: tuple[Project, Result], name: str) -> None:
+    fact, fix = REFERENCES[name]
+    lines = built[1].err.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith(f"{name}.reference: "))
+    assert fact in lines[at]
+    assert fix in lines[at + 1]
+
+
+def test_no_message_calls_it_an_error_of_the_tool(built: tuple[Project, Result]) -> None:
+    assert "not an error this tool expects" not in built[1].err
+
+
 def test_exit_code_and_traces(built: tuple[Project, Result]) -> None:
     project, result = built
     assert result.code == 1
     assert "Traceback" not in result.out + result.err
     assert project.half_written() == []
     assert [p.name for p in project.outputs.iterdir()] == ["store"]
+
+
+def test_axes_without_names_are_named_as_declared(built: tuple[Project, Result]) -> None:
+    project, _ = built
+    project.ok("targets=[unnamed]")
+    (manifest,) = (project.outputs / "filed").glob("*/manifest.json")
+    graph = onnx.load(manifest.parent / "unnamed.onnx").graph
+    for value in (*graph.input, *graph.output):
+        assert [d.dim_param for d in value.type.tensor_type.shape.dim] == ["n", "length"]
+    manifest.parent.rename(project.root / "unnamed")
 
 
 def test_weights_beside_the_file_are_taken_in_and_watched(built: tuple[Project, Result]) -> None:

@@ -91,7 +91,8 @@ def test_another_onnx_file_is_imported_again(toy: Project, limiter: Callable[...
     before = toy.manifest["components"]
     limiter(toy.root / "weights" / "limiter.onnx", op="Sin")
     out = toy.ok()
-    assert read_plan(out)["limiter.export"] == ("run", "content of onnx changed")
+    planned = read_plan(out)
+    assert planned["limiter.export"] == planned["limiter.reference"] == ("run", "content of onnx changed")
     assert re.search(r"^ synth +nothing to do$", out, re.MULTILINE)
     assert [a["sha256"] == b["sha256"] for a, b in zip(before, toy.manifest["components"], strict=True)] == [
         *(True, True, False)
@@ -105,6 +106,12 @@ def test_targets_build_a_subset_and_what_it_needs(toy: Project) -> None:
     folder = (toy.root / toy.ok("targets=[synth]").splitlines()[-1]).parent
     assert folder != toy.folder
     assert sorted(p.name for p in folder.iterdir()) == ["embedder.onnx", "manifest.json", "synth.onnx"]
+
+
+def test_a_subset_planned_after_a_full_build_reuses_its_steps(toy: Project) -> None:
+    planned = toy.plan("targets=[embedder]")
+    assert {step for step, (verb, _) in planned.items() if verb == "run"} == {"end_to_end"}
+    assert planned["inputs"] == planned["embedder.reference"] == ("reuse", "unchanged")
 
 
 def test_a_removed_component_is_left_out(toy: Project) -> None:

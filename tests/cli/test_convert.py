@@ -127,6 +127,23 @@ def test_a_pipeline_that_is_not_of_voices(voice: Project, master: Project) -> No
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "fact"),
+    [
+        ({"input": "absent.wav"}, "absent.wav: no such file"),
+        ({"speaker": "absent.npy"}, "speaker=absent.npy: no such file"),
+        ({"output": "in.wav/out.wav"}, "in.wav"),
+    ],
+    ids=["input", "speaker", "output"],
+)
+def test_files_are_looked_at_before_anything_is_built(voice: Project, given: dict[str, str], fact: str) -> None:
+    given = {"input": "in.wav", "speaker": "zeros", "output": "never.wav"} | given
+    result = voice.run("task=convert", "dims=streaming", *(f"{k}={v}" for k, v in given.items()))
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith(f"error: {fact}")
+    assert len(result.err.splitlines()) == 2
+
+
 @pytest.mark.parametrize("missing", ["input", "output"])
 def test_what_must_be_given(voice: Project, missing: str) -> None:
     given = {"input": "in.wav", "output": "never.wav", "speaker": "zeros"}

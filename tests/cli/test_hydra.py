@@ -46,9 +46,22 @@ def test_a_failing_job_of_a_parallel_sweep_fails_it_too(toy: Project) -> None:
 
 
 def test_a_sweep_over_an_option_that_does_not_exist(toy: Project) -> None:
-    err = toy.fails("-m", "precision=hafl")
-    assert "Could not find 'precision/hafl'" in err
-    assert "half" in err
+    """It is told before any job starts, wherever in the sweep it stands."""
+    before = toy.files()
+    result = toy.run("-m", "precision=half,hafl")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == (
+        "error: precision=hafl: no such option in group 'precision' (asked for by config)\n"
+        "  did you mean 'half'? available: bf16, fp16, fp32, half\n"
+    )
+    assert toy.files() == before
+
+
+def test_a_sweep_over_a_key_that_is_added(toy: Project) -> None:
+    out = toy.ok("-m", "+component.embedder.seed=1,2", "targets=[embedder]")
+    assert re.findall(r"^ embedder +export, reference +run +(.*)$", out, re.MULTILINE) == ["seed 0 → 1", "seed 1 → 2"]
+    assert toy.exports() == {"Embedder": 3, "Synth": 1}
+    assert len(list((toy.outputs / "chime").iterdir())) == 3
 
 
 def test_a_sweep_keeps_its_logs_under_outputs(toy: Project) -> None:

@@ -72,9 +72,9 @@ def test_traced_sizes_differ_unless_given() -> None:
     [
         pytest.param([1], ["dims: must be a mapping, got [1]"], id="list"),
         pytest.param(
-            {"frames": 5},
+            {"frames": 5.5},
             [
-                "dims.frames: must be a mapping, got 5",
+                "dims.frames: must be a mapping, got 5.5",
                 *(f"dims.frames.{p}: is required" for p in ("min", "opt", "max")),
             ],
             id="number",
@@ -144,3 +144,9 @@ def test_faults(node: Any, expected: list[str]) -> None:
 def test_faults_of_all_dims_at_once() -> None:
     found = faults_of({"a": {"min": 1, "opt": 1}, "b": "2*nobody", "c": {"min": 1, "opt": 1, "max": "x*"}})
     assert [f.partition(":")[0] for f in found] == ["dims.a.max", "dims.c.max", "dims.b"]
+
+
+def test_a_number_is_a_fixed_size() -> None:
+    faults: list[Fault] = []
+    dim = read_dims({"batch": 3}, faults)["batch"]
+    assert (dim.min, dim.opt, dim.max, faults) == (3, 3, 3, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -193,7 +194,14 @@ def test_the_manifest_is_enough(master: Project) -> None:
         assert {*component["parity"]} == {"min", "opt", "max", "between"}
         assert min(p["snr_db"] for point in component["parity"].values() for p in point.values()) > 100
     assert {*manifest["tools"]} >= {"torch", "onnx", "onnxruntime"}
-    assert manifest["components"][0]["model"]["target"] == "chime.embedder.Embedder"
-    assert manifest["components"][2]["model"] == {"onnx": "limiter.onnx"}
+    assert {c["backend"]["loader"] for c in manifest["components"]} == {"onnxruntime"}
+    assert manifest["components"][0]["source"] == {
+        "files": {},
+        "target": "chime.embedder.Embedder",
+        "kwargs": {"vocabulary": 32, "width": 8},
+        "weights": {"seed": 0},
+    }
+    digest = hashlib.sha256((master.root / "weights" / "limiter.onnx").read_bytes()).hexdigest()
+    assert manifest["components"][2]["source"] == {"files": {"onnx": digest}}
     text = (master.folder / "manifest.json").read_text()
     assert str(master.root) not in text  # it tells no one where it was built

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
 
@@ -79,6 +83,13 @@ class ReturnsLonger(nn.Module):
         return torch.cat([x, x, x[:, :1]], 1)
 
 
+class ReturnsTwice(nn.Module):
+    """[n, 2*length, 8] where [n, length + 6, 8] is declared: the same at the traced length of 6."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, x], 1)
+
+
 class ReturnsTwo(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x, x
@@ -102,6 +113,20 @@ class OtherArguments(nn.Module):
 class NeedsMore(nn.Module):
     def forward(self, x: Tensor, scale: Tensor) -> Tensor:
         return x * scale
+
+
+class RewritesWeights(nn.Module):
+    """Puts another checkpoint in the place of its own while it is being made, as a training run may."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(8))
+        part = Path(f"{path}.{os.getpid()}")
+        part.write_bytes(save({"scale": torch.full((8,), 3.0)}))
+        part.replace(path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
 
 
 def not_a_module() -> dict[str, int]:
