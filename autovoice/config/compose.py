@@ -13,7 +13,7 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -137,6 +137,8 @@ def _plain(config: DictConfig, file: str = "") -> Any:
 
 def _explained(error: Exception, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceError:
     text = str(error)
+    if isinstance(error, OverrideParseException):
+        return AutovoiceError(f"{error.override}: {text.splitlines()[0]}", "quote it for the shell, or correct it")
     if m := re.search(r"Could not override '([^']+)'", text):
         return _unknown_key(m[1], hydra, overrides)
     if m := re.search(r"In '([^']+)': Could not find '([^']+)/([^/']+)'", text):

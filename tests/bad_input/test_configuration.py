@@ -131,6 +131,11 @@ CASES = {
         "precision=fp32,[fp16: mismatched input '<EOF>' expecting {COMMA, BRACKET_CLOSE}",
         "quote it for the shell, or correct it",
     ),
+    "override that cannot be parsed": (
+        ["precision=[fp16"],
+        "precision=[fp16: no viable alternative at input '[fp16'",
+        "quote it for the shell, or correct it",
+    ),
     "option of a sweep": (
         ["-m", "precision=fp32,hafl"],
         "precision=hafl: no such option in group 'precision' (asked for by config)",
