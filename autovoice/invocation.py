@@ -16,12 +16,7 @@ from autovoice.graph import Graph, build_graph
 from autovoice.plan import Plan, make_plan
 from autovoice.sources import add_cwd_to_path
 from autovoice.store import Store
-
-#: overrides that say where, how or with what to run; two builds that differ in these alone are one build
-_NOT_IDENTITY = {
-    *("task", "workers", "keep_going", "dry_run", "input", "output", "speaker", "feeds", "folder"),
-    *("sampling_temperature", "seed", "transpose", "output_sample_rate", "f0_min", "f0_max"),
-}
+from autovoice.tasks.options import EVERY
 
 
 class Invocation:
@@ -75,7 +70,9 @@ class Invocation:
         said = {"pipeline": {self.graph.spec.pipeline.name}} | {
             k: {getattr(c, k).name for c in self.graph.components} for k in ("backend", "precision")
         }
-        last = {o.lstrip("+~").partition("=")[0]: o for o in self.overrides}  # of two for one key the later counts
+        # a sweep spells `~component.x` as `~component.x=null`; of two overrides for one key the later counts
+        spelled = (o.removesuffix("=null") if o.startswith("~") else o for o in self.overrides)
+        last = {o.lstrip("+~").partition("=")[0]: o for o in spelled}
         return sorted(o for o in last.values() if _identifies(o, said))
 
     @property
@@ -100,7 +97,8 @@ def _identifies(override: str, said: Mapping[str, set[str]]) -> bool:
     key, _, value = override.lstrip("+~").partition("=")
     if key in said:
         return value not in said[key]
-    return key not in _NOT_IDENTITY and not key.startswith(("paths.", "hydra"))
+    # `targets` leaves out part of the graph: another build
+    return key == "targets" or (key != "task" and key not in EVERY and not key.startswith(("paths.", "hydra")))
 
 
 def _short(data: Any) -> str:

@@ -137,7 +137,7 @@ def _plain(config: DictConfig, file: str = "") -> Any:
 
 def _explained(error: Exception, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceError:
     text = str(error)
-    if isinstance(error, OverrideParseException):
+    if isinstance(error, OverrideParseException) and error.override not in text:  # the parser may not name it
         return AutovoiceError(f"{error.override}: {text.splitlines()[0]}", "quote it for the shell, or correct it")
     if m := re.search(r"Could not override '([^']+)'", text):
         return _unknown_key(m[1], hydra, overrides)

@@ -10,6 +10,7 @@ from typing import Any
 
 from autovoice.config.reader import Reader
 from autovoice.errors import ConfigError, Fault
+from autovoice.tasks.options import EVERY
 
 #: top-level keys that describe the model
 _GROUPS = {"audio", "backend", "calibration", "component", "dims", "export", "gate", "pipeline", "precision"}
@@ -28,14 +29,7 @@ class Settings:
     feeds: Path | None
     input: Path | None
     output: Path | None
-    speaker: str | None
     folder: Path | None
-    sampling_temperature: float
-    seed: int
-    transpose: float
-    output_sample_rate: int
-    f0_min: float
-    f0_max: float
 
 
 def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
@@ -61,19 +55,13 @@ def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
         feeds=path("feeds"),
         input=path("input"),
         output=path("output"),
-        speaker=r.take("speaker", str, None),
         folder=path("folder"),
-        sampling_temperature=r.take("sampling_temperature", float, 1.0),
-        seed=r.take("seed", int, 0),
-        transpose=r.take("transpose", float, 0.0),
-        output_sample_rate=r.take("output_sample_rate", int, 44100),
-        f0_min=r.take("f0_min", float, 50.0),
-        f0_max=r.take("f0_max", float, 1100.0),
     )
     paths.done()
-    for key in data.keys() - r.taken - _GROUPS:
+    known = r.taken | _GROUPS | EVERY
+    for key in data.keys() - known:
         # other keys may be the user's own, for interpolation; one that is nearly ours is a typo
-        close = get_close_matches(str(key), [*r.taken, *_GROUPS], n=1, cutoff=0.75)
+        close = get_close_matches(str(key), known, n=1, cutoff=0.75)
         if close:
             r.fault(str(key), f"unknown key '{key}'", f"did you mean '{close[0]}'?")
     if faults:

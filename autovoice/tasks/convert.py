@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
-from autovoice.errors import AudioError
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autovoice.config.reader import Reader
+from autovoice.errors import AudioError, ConfigError, Fault
 from autovoice.invocation import Invocation
 from autovoice.table import seconds
 from autovoice.tasks.run import loaded
 
+if TYPE_CHECKING:
+    from autovoice.voice.convert import ConvertRequest
+
 
 def run(invocation: Invocation) -> int:
-    from autovoice.voice.convert import ConvertRequest, check_files, check_request, convert
+    from autovoice.voice.convert import check_files, check_request, convert
 
-    s = invocation.settings
-    for name in ("input", "output"):
-        if getattr(s, name) is None:
-            raise AudioError(
-                f"task=convert needs {name}=",
-                "autovoice task=convert input=in.wav speaker=spk.npy output=out.wav",
-            )
-    assert s.input is not None
-    assert s.output is not None
-    request = ConvertRequest(
-        s.input,
-        s.output,
-        s.speaker,
-        s.transpose,
-        s.sampling_temperature,
-        s.output_sample_rate,
-        s.seed,
-        s.f0_min,
-        s.f0_max,
-    )
+    request = _request(invocation)
     check_request(request)
     check_files(request)
     with loaded(invocation) as pipeline:
         result = convert(pipeline, request)
-    scaled = f", peak {result.peak:.2f} scaled down to 1" if result.scaled else f", peak {result.peak:.2f}"
+    scaled = " scaled down to 1" if result.scaled else ""
     print(
         f"{result.output}: {result.seconds_out:.3f} s at {result.sample_rate} Hz from {result.seconds_in:.3f} s, "
-        f"{result.frames} frames, {result.voiced_share:.0%} voiced{scaled}, {result.realtime_factor:.1f}× real time"
+        f"{result.frames} frames, {result.voiced_share:.0%} voiced, peak {result.peak:.2f}{scaled}, "
+        f"{result.realtime_factor:.1f}× real time"
     )
     print("  " + ", ".join(f"{stage} {seconds(t)}" for stage, t in result.timings.items()))
     return 0
+
+
+def _request(invocation: Invocation) -> ConvertRequest:
+    """The options of this task. Raises ConfigError for a wrong kind of value, AudioError for a missing file name."""
+    from autovoice.voice.convert import ConvertRequest
+
+    faults: list[Fault] = []
+    r = Reader(invocation.data, "", faults)
+    source, target = invocation.settings.input, invocation.settings.output
+    request = ConvertRequest(
+        input=source or Path(),
+        output=target or Path(),
+        speaker=r.take("speaker", str, None),
+        transpose=r.take("transpose", float, 0.0),
+        sampling_temperature=r.take("sampling_temperature", float, 1.0),
+        output_sample_rate=r.take("output_sample_rate", int, 44100),
+        seed=r.take("seed", int, 0),
+        f0_min=r.take("f0_min", float, 50.0),
+        f0_max=r.take("f0_max", float, 1100.0),
+    )
+    if faults:
+        raise ConfigError(faults)
+    for name, value in (("input", source), ("output", target)):
+        if value is None:
+            example = "autovoice task=convert input=in.wav speaker=spk.npy output=out.wav"
+            raise AudioError(f"task=convert needs {name}=", example)
+    return request

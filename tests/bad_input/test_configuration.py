@@ -115,12 +115,6 @@ CASES = {
         "it is None; give it whole: component.embedder.checkpoint='{path: …}'",
     ),
     "backend without a name": (
-        ["backend._target_=chime.engine.Engine", "targets=[embedder]"],
-        "component.embedder.backend, component.synth.backend, component.limiter.backend: "
-        "nothing could load what chime.engine.Engine builds: it has no name to be found by",
-        'register the class: [project.entry-points."autovoice.backends"] onnxruntime = "package.module:Class"',
-    ),
-    "backend without a name, planned": (
         ["backend._target_=chime.engine.Engine", "task=plan"],
         "component.embedder.backend, component.synth.backend, component.limiter.backend: "
         "nothing could load what chime.engine.Engine builds: it has no name to be found by",
@@ -135,11 +129,6 @@ CASES = {
         ["precision=[fp16"],
         "precision=[fp16: no viable alternative at input '[fp16'",
         "quote it for the shell, or correct it",
-    ),
-    "option of a sweep": (
-        ["-m", "precision=fp32,hafl"],
-        "precision=hafl: no such option in group 'precision' (asked for by config)",
-        "did you mean 'half'? available: bf16, fp16, fp32, half",
     ),
     "key beside a sweep": (
         ["-m", "precision=fp32,half", "component.sinth.seed=1"],

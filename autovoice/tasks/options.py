@@ -1,0 +1,12 @@
+"""Top-level keys that tell a task what to work on. They describe no model: builds that differ in them are one."""
+
+OPTIONS = {
+    "build": ("targets", "workers", "keep_going"),
+    "convert": (
+        *("input", "output", "speaker", "folder", "seed", "transpose", "f0_min", "f0_max"),
+        *("sampling_temperature", "output_sample_rate"),
+    ),
+    "run": ("feeds", "output", "folder"),
+    "gc": ("dry_run",),
+}
+EVERY = frozenset(name for names in OPTIONS.values() for name in names)
