@@ -86,7 +86,7 @@ def run(invocation: Invocation) -> int:
 def task_names() -> list[str]:
     """Every task is a module of `autovoice.tasks`."""
     package = importlib.import_module("autovoice.tasks")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name != "options")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__))
 
 
 def report(error: AutovoiceError) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from autovoice.backends.names import GROUP, loader_of
 from autovoice.errors import ConfigError, Fault, choices, nearest
 from autovoice.expr import ExprError, evaluate, symbols
+from autovoice.loaders import GROUP, loader_of
 from autovoice.spec import POINTS, BuildSpec, Component, Dim, Tensor
 
 

@@ -10,13 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from autovoice.config.options import EVERY
 from autovoice.config.schema import Lookup, SpecReader
 from autovoice.config.settings import Settings, read_settings
 from autovoice.graph import Graph, build_graph
 from autovoice.plan import Plan, make_plan
 from autovoice.sources import add_cwd_to_path
 from autovoice.store import Store
-from autovoice.tasks.options import EVERY
 
 
 class Invocation:

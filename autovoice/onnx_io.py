@@ -26,6 +26,21 @@ _DTYPES = {
 }
 
 
+#: operators with the arithmetic that precision is asked for
+HEAVY = (
+    "Conv",
+    "ConvTranspose",
+    "MatMul",
+    "Gemm",
+    "LSTM",
+    "GRU",
+    "RNN",
+    "FusedConv",
+    "FusedMatMul",
+    "FusedGemm",
+)
+
+
 def dtype_name(elem_type: int) -> str:
     return _DTYPES.get(elem_type, onnx.TensorProto.DataType.Name(elem_type).lower())
 

@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from autovoice.backends.names import loader_of
 from autovoice.errors import ArtefactError, StoreError
 from autovoice.files import link_or_copy, write_atomically
 from autovoice.graph import Graph
 from autovoice.hashing import file_sha256, uncached_sha256
+from autovoice.loaders import loader_of
 from autovoice.manifest import NAME, SCHEMA, dump, read_manifest
 from autovoice.plan import Plan
 from autovoice.sources import tool_version

@@ -16,8 +16,8 @@ from typing import Any, Protocol, Self, cast
 
 import numpy as np
 
-from autovoice.backends.names import GROUP, shipped
 from autovoice.errors import ArtefactError, ConfigError, Fault, nearest
+from autovoice.loaders import GROUP, shipped
 
 
 class Session(Protocol):

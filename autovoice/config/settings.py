@@ -8,9 +8,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from autovoice.config.options import EVERY
 from autovoice.config.reader import Reader
 from autovoice.errors import ConfigError, Fault
-from autovoice.tasks.options import EVERY
 
 #: top-level keys that describe the model
 _GROUPS = {"audio", "backend", "calibration", "component", "dims", "export", "gate", "pipeline", "precision"}

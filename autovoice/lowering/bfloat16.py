@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from autovoice.measure.precision import HEAVY
+from autovoice.onnx_io import HEAVY
 
 
 def bfloat16_from_float32(model: onnx.ModelProto, kept: Set[str]) -> onnx.ModelProto:

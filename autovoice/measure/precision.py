@@ -11,21 +11,8 @@ import onnx
 
 from autovoice.errors import PrecisionError
 from autovoice.lowering.exclude import kept_nodes
-from autovoice.onnx_io import dtype_name
+from autovoice.onnx_io import HEAVY, dtype_name
 
-#: operators with the arithmetic that precision is asked for
-HEAVY = (
-    "Conv",
-    "ConvTranspose",
-    "MatMul",
-    "Gemm",
-    "LSTM",
-    "GRU",
-    "RNN",
-    "FusedConv",
-    "FusedMatMul",
-    "FusedGemm",
-)
 _FLOATS = ("float32", "float16", "bfloat16", "float64")
 #: these only move or make values
 _NEUTRAL = ("Cast", "Constant", "Identity", "Shape")

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 GROUP = "autovoice.backends"
-_NOT_BACKENDS = {"base", "names"}
+_NOT_BACKENDS = {"base"}
 
 
 @cache
