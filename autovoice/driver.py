@@ -58,8 +58,7 @@ def run_plan(
     ranks = _remaining(plan.to_run)
     while True:
         if keep_going or not outcome.errors:
-            free = None if slots is None else max(0, slots - len(running))
-            for planned in _ready(waiting, outcome, ranks)[:free]:
+            for planned in _next(_ready(waiting, outcome, ranks), list(running.values()), slots):
                 del waiting[planned.step.id]
                 running[executor.submit(run, _job(planned, store))] = planned
                 listener.started(planned)
@@ -79,6 +78,16 @@ def run_plan(
 def _ready(waiting: Mapping[str, Planned], outcome: Outcome, ranks: Mapping[str, float]) -> list[Planned]:
     ready = [p for p in waiting.values() if all(n in outcome.records for n in p.step.needs.values())]
     return sorted(ready, key=lambda p: -ranks[p.step.id])
+
+
+def _next(ready: Sequence[Planned], running: Sequence[Planned], slots: int | None) -> Sequence[Planned]:
+    """What to start now: as many as there are free slots; what measures time only when nothing else is left to run."""
+    if any(p.step.alone for p in running):
+        return []
+    others = [p for p in ready if not p.step.alone]
+    if others or running:
+        return others[: None if slots is None else max(0, slots - len(running))]
+    return ready[:1]
 
 
 def _remaining(planned: Sequence[Planned]) -> dict[str, float]:

@@ -5,6 +5,7 @@ AutovoiceError
 ├── StepError          one step of a build failed
 │   ├── CheckpointError    weights could not be loaded into the module
 │   ├── ExportError        the module could not become an ONNX file with the declared I/O
+│   ├── CalibrationError   calibration data are missing, or do not fit the component
 │   ├── LoweringError      the graph could not be rewritten to the precision asked
 │   ├── BuildError         the backend refused the lowered model
 │   ├── PrecisionError     the built file does not hold the precision asked
@@ -72,6 +73,10 @@ class CheckpointError(StepError):
 
 class ExportError(StepError):
     """No ONNX file with the declared inputs and outputs could be made."""
+
+
+class CalibrationError(StepError):
+    """Calibration data cannot be used."""
 
 
 class LoweringError(StepError):

@@ -1,14 +1,13 @@
-"""Components joined by tensor names into an ordered graph; every check that needs no tool happens here."""
+"""Components joined by tensor names into an ordered, checked graph."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from autovoice.errors import ConfigError, Fault, choices, nearest
-from autovoice.expr import ExprError, evaluate, symbols
-from autovoice.loaders import GROUP, loader_of
-from autovoice.spec import POINTS, BuildSpec, Component, Dim, Tensor
+from autovoice.checks import check_calibration, check_choices, check_dims, check_example, check_inputs, check_shapes
+from autovoice.errors import ConfigError, Fault, nearest
+from autovoice.spec import BuildSpec, Component, Dim, Tensor
 
 
 @dataclass(frozen=True)
@@ -32,13 +31,14 @@ def build_graph(spec: BuildSpec, faults: Iterable[Fault] = ()) -> Graph:
     found = list(faults)
     external = {t.name: t for t in spec.pipeline.inputs}
     tensors, producers = _wires(spec, external, found)
-    _check_dims(spec, found)
+    check_dims(spec, found)
     for component in spec.components:
-        _check_inputs(component, tensors, found)
-        _check_choices(component, found)
-    _check_shapes(spec, tensors, found)
+        check_inputs(component, tensors, found)
+        check_choices(component, found)
+        check_calibration(component, found)
+    check_shapes(spec, tensors, found)
     for tensor in external.values():
-        _check_example(tensor, found)
+        check_example(tensor, found)
     order = _ordered(spec.components, producers, found)
     wanted = _outputs(spec, tensors, producers, found)
     if found:
@@ -61,131 +61,6 @@ def _wires(
                 continue
             tensors[wire], owners[wire] = output.tensor, component.name
     return tensors, owners
-
-
-def _check_dims(spec: BuildSpec, faults: list[Fault]) -> None:
-    free = [d for d in spec.dims.values() if d.formula is None and d.profile is None]
-    following = [d for d in spec.dims.values() if d not in free]
-    for dims in (free, following):
-        before = len(faults)
-        _check_bounds(dims, faults)
-        if len(faults) > before:  # what follows a dim at fault is at fault with it
-            return
-
-
-def _check_bounds(dims: Iterable[Dim], faults: list[Fault]) -> None:
-    for dim in dims:
-        where = f"dims.{dim.name}"
-        bounds = f"min {dim.min}, opt {dim.opt}, max {dim.max}"
-        if not dim.min <= dim.opt <= dim.max:
-            faults.append(
-                Fault(
-                    where, f"needs min ≤ opt ≤ max, got {bounds}", f"set {where}.min, {where}.opt, {where}.max in order"
-                )
-            )
-        elif dim.min < 1:
-            why = f" from '{dim.formula}'" if dim.formula else ""
-            faults.append(
-                Fault(
-                    where,
-                    f"is {dim.min} at min{why}",
-                    f"every dim is at least 1: raise {'the min it follows' if dim.formula else f'{where}.min'}",
-                )
-            )
-        if dim.formula is None and any(v % dim.multiple for v in (dim.min, dim.opt, dim.max)):
-            faults.append(Fault(where, f"needs multiples of {dim.multiple}, got {bounds}"))
-        outside = [b for b in dim.buckets if not dim.min <= b <= dim.max]
-        if outside:
-            faults.append(Fault(f"{where}.buckets", f"{outside} lie outside min {dim.min} … max {dim.max}"))
-
-
-def _check_inputs(component: Component, tensors: Mapping[str, Tensor], faults: list[Fault]) -> None:
-    for i in component.inputs:
-        where = f"component.{component.name}.inputs.{i.local}"
-        tensor = tensors.get(i.wire)
-        if tensor is None:
-            faults.append(Fault(where, f"no one produces '{i.wire}'", nearest(i.wire, tensors)))
-            continue
-        if i.dtype is not None and i.dtype != tensor.dtype:
-            fact = f"expects {i.dtype}, '{i.wire}' is {tensor.dtype}"
-            faults.append(Fault(where, fact, "a component may convert it; wires never do"))
-        if i.shape is not None and i.shape != tensor.shape:
-            fact = f"expects layout {_shown(i.shape)}, '{i.wire}' is {_shown(tensor.shape)}"
-            faults.append(Fault(where, fact, "a component may transpose it; wires never do"))
-
-
-def _check_choices(component: Component, faults: list[Fault]) -> None:
-    precision, backend = component.precision, component.backend
-    if precision.type not in backend.types:
-        fact = f"{backend.name} cannot run {precision.name} ({precision.type})"
-        fix = f"it runs {choices(backend.types)}: precision=fp32 (for one: component.<name>.precision=fp32)"
-        faults.append(Fault(f"component.{component.name}.precision", fact, fix))
-    if loader_of(backend.target) is None:
-        fact = f"nothing could load what {backend.target} builds: it has no name to be found by"
-        fix = f'register the class: [project.entry-points."{GROUP}"] {backend.name} = "package.module:Class"'
-        faults.append(Fault(f"component.{component.name}.backend", fact, fix))
-    for scope, metrics in (
-        ("component", component.gate.component),
-        ("end_to_end", component.gate.end_to_end),
-    ):
-        for metric, thresholds in metrics.items():
-            if precision.name not in thresholds:
-                where = f"gate.{scope}.{metric}"
-                fact = f"has no threshold for precision '{precision.name}'"
-                faults.append(Fault(where, fact, f"+{where}.{precision.name}=…; it has {choices(thresholds)}"))
-
-
-def _check_shapes(spec: BuildSpec, tensors: Mapping[str, Tensor], faults: list[Fault]) -> None:
-    envs = {p: {d.name: getattr(d, p) for d in spec.dims.values()} for p in POINTS}
-    owner = {o.tensor.name: f"component.{c.name}.outputs" for c in spec.components for o in c.outputs}
-    sound = not any(f.where.startswith("dims") for f in faults)  # sizes out of wrong dims would mislead
-    for tensor in tensors.values():
-        where = f"{owner.get(tensor.name, 'pipeline.inputs')}.{tensor.name}.shape"
-        for axis in tensor.shape:
-            unbound = symbols(axis) - spec.dims.keys()
-            for name in sorted(unbound):
-                faults.append(Fault(where, f"unbound symbol '{name}'", nearest(name, spec.dims)))
-            if sound and not unbound:
-                _check_axis(where, axis, envs, faults)
-    for component in spec.components:
-        _check_narrower(component, spec.dims, tensors, faults)
-
-
-def _check_axis(where: str, axis: str | int, envs: Mapping[str, Mapping[str, int]], faults: list[Fault]) -> None:
-    try:
-        sizes = [evaluate(axis, envs[p]) for p in POINTS]
-    except ExprError as e:
-        faults.append(Fault(where, str(e)))
-        return
-    if not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
-        fact = f"'{axis}' is {sizes[0]} at min, {sizes[1]} at opt, {sizes[2]} at max"
-        faults.append(Fault(where, fact, "needs 1 ≤ min ≤ opt ≤ max"))
-
-
-def _check_narrower(
-    component: Component, dims: Mapping[str, Dim], tensors: Mapping[str, Tensor], faults: list[Fault]
-) -> None:
-    """A component's own limits must hold everything that its producers may send."""
-    for name, limits in component.dims.items():
-        if name not in dims:
-            continue
-        for i in component.inputs:
-            tensor = tensors.get(i.wire)
-            if tensor is None or not any(name in symbols(a) for a in tensor.shape):
-                continue
-            low, high = limits.get("min", dims[name].min), limits.get("max", dims[name].max)
-            if low > dims[name].min or high < dims[name].max:
-                fact = f"{name} {low} … {high} is narrower than '{i.wire}' sends, {dims[name].min} … {dims[name].max}"
-                fix = f"widen it, or dims.{name}.min={low} dims.{name}.max={high} for the whole pipeline"
-                faults.append(Fault(f"component.{component.name}.dims.{name}", fact, fix))
-                break
-
-
-def _check_example(tensor: Tensor, faults: list[Fault]) -> None:
-    if tensor.dtype.startswith(("int", "uint")) and tensor.default is None and tensor.example is None:
-        fact = f"{tensor.dtype} without a `default:` or an `example:`"
-        fix = "parity needs values of a sensible range: example: {integers: [low, high]}"
-        faults.append(Fault(f"pipeline.inputs.{tensor.name}", fact, fix))
 
 
 def _ordered(
@@ -245,20 +120,17 @@ def _pruned(
     outputs: tuple[str, ...],
 ) -> Graph:
     """Only what the wanted outputs need; without targets, every component is wanted."""
-    kept = {c.name for c in order} if not spec.targets else _ancestors(order, producers, spec.targets)
+    kept = {c.name for c in order} if not spec.targets else ancestors(order, producers, spec.targets)
     components = tuple(c for c in order if c.name in kept)
     read = {i.wire for c in components for i in c.inputs}
     inputs = tuple(t for t in spec.pipeline.inputs if t.name in read)
     return Graph(spec, components, tensors, producers, inputs, outputs)
 
 
-def _ancestors(order: tuple[Component, ...], producers: Mapping[str, str | None], targets: Iterable[str]) -> set[str]:
+def ancestors(order: tuple[Component, ...], producers: Mapping[str, str | None], targets: Iterable[str]) -> set[str]:
+    """`targets` and every component upstream of them, out of components in topological order."""
     kept = set(targets)
     for component in reversed(order):
         if component.name in kept:
             kept |= {p for i in component.inputs if (p := producers[i.wire])}
     return kept
-
-
-def _shown(shape: Iterable[str | int]) -> str:
-    return "[" + ", ".join(str(a) for a in shape) + "]"

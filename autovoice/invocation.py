@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from autovoice.config.choices import Lookup
 from autovoice.config.options import EVERY
-from autovoice.config.schema import Lookup, SpecReader
+from autovoice.config.schema import SpecReader
 from autovoice.config.settings import Settings, read_settings
 from autovoice.graph import Graph, build_graph
 from autovoice.plan import Plan, make_plan

@@ -23,6 +23,7 @@ _DTYPES = {
     onnx.TensorProto.UINT8: "uint8",
     onnx.TensorProto.BOOL: "bool",
     onnx.TensorProto.DOUBLE: "float64",
+    onnx.TensorProto.FLOAT8E4M3FN: "float8e4m3fn",
 }
 
 

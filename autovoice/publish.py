@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from autovoice.calibration.ranges import FILE
 from autovoice.errors import ArtefactError, StoreError
 from autovoice.files import link_or_copy, write_atomically
 from autovoice.graph import Graph
@@ -17,6 +18,7 @@ from autovoice.hashing import file_sha256, uncached_sha256
 from autovoice.loaders import loader_of
 from autovoice.manifest import NAME, SCHEMA, dump, read_manifest
 from autovoice.plan import Plan
+from autovoice.recipe import engine_of
 from autovoice.sources import tool_version
 from autovoice.spec import Component
 from autovoice.store import Record, Store
@@ -31,13 +33,14 @@ def publish(
     """
     data = manifest_of(plan, records, store, overrides)
     written = []
+    engines = {c.name: engine_of(c) for c in plan.graph.components}
     try:
         with store.lock(f"folder-{folder.parent.name}-{folder.name}"):
             folder.mkdir(parents=True, exist_ok=True)
             for component in data["components"]:
                 if _place(
                     store,
-                    records[f"{component['name']}.build"],
+                    records[engines[component["name"]]],
                     folder / component["file"],
                     component["sha256"],
                 ):
@@ -82,7 +85,7 @@ def manifest_of(plan: Plan, records: Mapping[str, Record], store: Store, overrid
 
 
 def _component(graph: Graph, c: Component, records: Mapping[str, Record]) -> dict[str, Any]:
-    build = records[f"{c.name}.build"]
+    build = records[engine_of(c)]
     engine = build.result["engine"]
     export = records[f"{c.name}.export"]
     source: dict[str, Any] = {"files": dict(export.inputs["files"])}
@@ -110,8 +113,27 @@ def _component(graph: Graph, c: Component, records: Mapping[str, Record]) -> dic
         "gates": records[f"{c.name}.verify"].result["gates"],
         "reference": records[f"{c.name}.reference"].result["from"],
         "source": source,
-        "calibration": c.calibration,
+        "calibration": _calibration(c, records) if c.quantized else None,
+        "race": _race(c, records) if c.raced else None,
     }
+
+
+def _calibration(c: Component, records: Mapping[str, Record]) -> dict[str, Any]:
+    """Where the scales came from, and which nodes they were used for."""
+    ranges = records[f"{c.name}.ranges"]
+    lowered = records[f"{c.name}.lower"].result
+    return {
+        "name": c.calibration.name,
+        "method": dict(c.calibration.method),
+        "samples": ranges.result["samples"],
+        "ranges": ranges.files[FILE].sha256,
+        "quantized": lowered.get("quantized", []),
+    }
+
+
+def _race(c: Component, records: Mapping[str, Record]) -> dict[str, Any]:
+    race = records[f"{c.name}.race"].result
+    return {k: race[k] for k in ("point", "rounds", "ms", "ratio", "chosen") if k in race}
 
 
 def _dim(dim: Any) -> dict[str, Any]:

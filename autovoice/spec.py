@@ -17,6 +17,9 @@ POINTS = ("min", "opt", "max")
 #: set in worker processes that run nothing but steps, whose file descriptors may therefore be redirected
 WORKER = "AUTOVOICE_WORKER"
 
+#: distances between waveforms, which mean something only where trained weights are loaded
+AUDIO_METRICS = ("lsd_db", "mcd_db", "log_mel_l1", "mr_stft")
+
 #: the SNR reported for two equal tensors, which have no error: JSON has no infinity
 SNR_EQUAL = 200.0
 
@@ -44,13 +47,17 @@ class Dim:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A wire of the graph, declared once by whoever produces it."""
+    """A wire of the graph, declared once by whoever produces it.
+
+    `audio` is the sample rate in Hz of a waveform along the last axis, None for anything else.
+    """
 
     name: str
     dtype: str
     shape: tuple[Axis, ...]
     default: Any = None
     example: Mapping[str, Any] | None = None
+    audio: int | None = None
 
 
 @dataclass(frozen=True)
@@ -115,11 +122,29 @@ class Keep:
 
 
 @dataclass(frozen=True)
+class Quantize:
+    """Which nodes of a graph are quantized.
+
+    Those of `op_types`; of them, where `include` is given, only what its patterns match; never what `exclude`
+    matches, nor the first or the last quantizable node of the graph where these are False. A pattern (shell style)
+    is matched against a node's name and the names of its weights.
+    """
+
+    op_types: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    first: bool = True
+    last: bool = True
+
+
+@dataclass(frozen=True)
 class Precision:
     """A precision: the compute type asked for and the ONNX → ONNX lowering that asks for it.
 
     `scope` heavy: the lowering rewrites convolutions and matrix products alone, so a graph that has none stays as
     it is, and that is no failure; all: every graph with floating point must compute in the type somewhere.
+    `quantize` is the policy of a precision whose scales come from calibration, None for all others; `lowerings`
+    replace `lowering` on the backends they name; `higher` is what a build that does not pay is compared with.
     """
 
     name: str
@@ -127,6 +152,33 @@ class Precision:
     lowering: Target
     keep: Keep = Keep()
     scope: str = "all"
+    quantize: Quantize | None = None
+    lowerings: Mapping[str, Target] = field(default_factory=dict)
+    higher: Precision | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where the ranges of a component's activations come from: one of `source`, `calibrator` and `ranges`.
+
+    `source` yields samples: of the component's own inputs, or, at level pipeline, of the pipeline's inputs, which
+    then travel through everything upstream of the component. `calibrator` is the user's own code, which returns
+    ranges; `ranges` a file of them, or a folder with one file a component. `files` are data by name, their content
+    part of the key; `absent` says what of them is not there. `method` gives, by pattern of tensor names, the way a
+    range is chosen; `shards` is how many steps share the samples.
+    """
+
+    name: str
+    level: str = "component"
+    source: Target | None = None
+    calibrator: Target | None = None
+    ranges: Path | None = None
+    files: tuple[tuple[str, Path], ...] = ()
+    absent: tuple[str, ...] = ()
+    method: Mapping[str, str] = field(default_factory=lambda: {"default": "minmax"})
+    percentile: float = 99.99
+    min_samples: int = 2
+    shards: int = 1
 
 
 @dataclass(frozen=True)
@@ -168,11 +220,28 @@ class Component:
     precision: Precision
     backend: Backend
     gate: Gate
-    calibration: str
+    calibration: Calibration = Calibration("none")
+    quantize: Quantize | None = None
+    only_if_faster: bool = False
     keep: Keep = Keep()
     export: Export = Export()
     dims: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     seed: int = 0
+
+    @property
+    def lowering(self) -> Target:
+        """The precision's lowering for this component's backend."""
+        return self.precision.lowerings.get(self.backend.name, self.precision.lowering)
+
+    @property
+    def quantized(self) -> bool:
+        """True where the policy quantizes anything, so that ranges are needed."""
+        return self.quantize is not None and bool(self.quantize.op_types)
+
+    @property
+    def raced(self) -> bool:
+        """True where the build is timed against one of a higher precision."""
+        return self.quantized and self.precision.higher is not None
 
 
 @dataclass(frozen=True)

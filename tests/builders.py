@@ -51,7 +51,7 @@ def component(
         "precision": FP32,
         "backend": ORT,
         "gate": GATE,
-        "calibration": "none",
+        
     }
     return Component(name, inputs=inputs, outputs=tuple(Output(t.name, t) for t in made), **values | changes)
 

@@ -55,6 +55,7 @@ class OnnxRuntime:
             executed = count_weights(optimized)
         return {
             "file": count_nodes(engine),
+            "heavy": count_nodes(engine, heavy=True),
             "weights": count_initializers(engine),
             "executed": executed,
             "providers": self.providers,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
+from autovoice.config.choices import ChoiceReader
 from autovoice.config.dims import read_dims
 from autovoice.config.reader import Reader
 from autovoice.errors import Fault, choices, nearest
@@ -14,37 +14,24 @@ from autovoice.expr import ExprError, canonical
 from autovoice.spec import (
     DTYPES,
     Axis,
-    Backend,
     BuildSpec,
     Checkpoint,
     Component,
     Export,
-    Gate,
     Input,
-    Keep,
     OnnxFile,
     Output,
     PipelineSpec,
     Precision,
-    Target,
+    Quantize,
     Tensor,
 )
 
-#: (group, name) → the group's node, or a Fault that says what exists
-Lookup = Callable[[str, str, str], Mapping[str, Any] | Fault]
-METRICS = ("snr_db", "cosine", "relative_l2", "max_abs")
-COMPUTE_TYPES = ("float32", "float16", "bfloat16", "int8", "float8")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class SpecReader:
+class SpecReader(ChoiceReader):
     """Builds specs out of one composed configuration, remembering every fault."""
-
-    def __init__(self, data: Mapping[str, Any], lookup: Lookup) -> None:
-        self.data = data
-        self.lookup = lookup
-        self.faults: list[Fault] = []
-        self.cache: dict[tuple[str, str], Any] = {}
 
     def build(self) -> BuildSpec:
         pipeline = self.pipeline(Reader(self.data.get("pipeline"), "pipeline", self.faults))
@@ -84,11 +71,14 @@ class SpecReader:
         if example and not _drawable(next(iter(example)), numbers):
             r.fault("example", f"got {example!r}", "two numbers for normal, uniform, integers; one for the others")
             example = None
+        audio = r.take("audio", int, None)
+        if audio is not None and audio < 1:
+            r.fault("audio", f"{audio} is no sample rate", "audio: 44100, in Hz")
         default = r.raw("default")
         if default is not None and not isinstance(default, int | float | bool):
             r.fault("default", f"must be a number, true or false, got {default!r}")
             default = None
-        return Tensor(name, self.dtype(r), self.axes(r, "shape"), default, example)
+        return Tensor(name, self.dtype(r), self.axes(r, "shape"), default, example, audio)
 
     # -- components -------------------------------------------------------------------------------
 
@@ -109,6 +99,7 @@ class SpecReader:
         if not _NAME.fullmatch(name):
             r.fault("", f"'{name}' cannot name a file", "use letters, digits and _")
         model, onnx = r.raw("model"), r.raw("onnx")
+        precision = self.choice(r, "precision", self.precision)
         if (model is None) == (onnx is None):
             r.fault("", "needs a `model:` or an `onnx:`", "model: {_target_: package.module.Class}, or onnx: path")
         if onnx is not None and r.data.get("checkpoint") is not None:
@@ -120,10 +111,12 @@ class SpecReader:
             checkpoint=self.checkpoint(r),
             inputs=self.inputs(r),
             outputs=self.outputs(r),
-            precision=self.choice(r, "precision", self.precision),
+            precision=precision,
             backend=self.choice(r, "backend", self.backend),
             gate=self.choice(r, "gate", self.gate),
             calibration=self.choice(r, "calibration", self.calibration),
+            quantize=self.policy(r, precision),
+            only_if_faster=r.take("only_if_faster", bool, bool(self.data.get("only_if_faster"))),
             keep=self.keep(r),
             export=self.export(r),
             dims=self.narrower(r),
@@ -132,16 +125,15 @@ class SpecReader:
         r.done()
         return spec
 
-    def target(self, r: Reader) -> Target:
-        path = r.take("_target_", str)
-        if path and "." not in path:
-            r.fault("_target_", f"'{path}' is not a dotted path", "package.module.Class")
-        return Target(path, {k: v for k, v in r.data.items() if k != "_target_"})
+    def policy(self, r: Reader, precision: Precision) -> Quantize | None:
+        """The component's `quantize:` over its precision's; of no meaning for a precision that has none."""
+        own = self.quantize(r, precision.quantize)
+        return None if precision.quantize is None else own
 
     def onnx(self, r: Reader, value: Any) -> OnnxFile:
         """A path, or {path, data}; files called like the ONNX file with something appended are its data too."""
         o = Reader({"path": value} if isinstance(value, str) else value, r.path("onnx"), self.faults)
-        path = Path(o.take("path", str))
+        path = self.located(o, "path", o.take("path", str))
         beside = [f for f in sorted(path.parent.glob(f"{path.name}?*")) if f.is_file()]
         named = [path.parent / name for name in o.strings("data")]
         o.done()
@@ -153,7 +145,7 @@ class SpecReader:
             return None
         c = Reader({"path": value} if isinstance(value, str) else value, r.path("checkpoint"), self.faults)
         spec = Checkpoint(
-            Path(c.take("path", str)),
+            self.located(c, "path", c.take("path", str)),
             c.take("key", str, None),
             c.take("prefix", str, ""),
             c.take("strict", bool, True),
@@ -185,12 +177,6 @@ class SpecReader:
             r.fault("outputs", "declares no output", "outputs: {name: {dtype: float32, shape: [batch, frames]}}")
         return tuple(found)
 
-    def keep(self, r: Reader) -> Keep:
-        k = r.child("keep")
-        spec = Keep(k.strings("op_types"), k.strings("nodes"), k.strings("inputs"))
-        k.done()
-        return spec
-
     def export(self, r: Reader) -> Export:
         merged = Reader(self.data, "", self.faults).child("export").data | r.take("export", dict, {})
         e = Reader(merged, r.path("export"), self.faults)
@@ -209,66 +195,6 @@ class SpecReader:
             d.taken |= {"min", "max"}
             d.done()
         return found
-
-    # -- choices: a group's node by interpolation, or its name ------------------------------------
-
-    def choice(self, r: Reader, group: str, parse: Callable[[Reader], Any]) -> Any:
-        """The component's own node or name of `group`; without one, the choice made for everything."""
-        value = r.raw(group)
-        value = self.data.get(group) if value is None else value
-        where = r.path(group)
-        if isinstance(value, str):
-            if (group, value) not in self.cache:
-                node = self.lookup(group, value, where)
-                if isinstance(node, Fault):
-                    self.faults.append(node)
-                    node = self.data.get(group) or {}
-                self.cache[group, value] = parse(Reader(node, f"{group}/{value}", self.faults))
-            return self.cache[group, value]
-        # one node for all: `${precision}` is parsed once, not once a component
-        key = (group, repr(value))
-        if key not in self.cache:
-            self.cache[key] = parse(Reader(value, where if r.raw(group) is not None else group, self.faults))
-        return self.cache[key]
-
-    def precision(self, r: Reader) -> Precision:
-        spec = Precision(
-            r.take("name", str),
-            r.take("type", str),
-            self.target(Reader(r.take("lowering", dict), r.path("lowering"), self.faults)),
-            self.keep(r),
-            r.take("scope", str, "all"),
-        )
-        if spec.scope not in ("all", "heavy"):
-            r.fault("scope", f"unknown scope '{spec.scope}'", "all, or heavy")
-        if spec.type not in COMPUTE_TYPES:
-            r.fault("type", f"unknown compute type '{spec.type}'", nearest(spec.type, COMPUTE_TYPES))
-        r.done()
-        return spec
-
-    def backend(self, r: Reader) -> Backend:
-        spec = Backend(r.take("name", str), r.take("_target_", str), r.strings("types"), r.take("options", dict, {}))
-        r.done()
-        return spec
-
-    def gate(self, r: Reader) -> Gate:
-        def metrics(c: Reader) -> dict[str, dict[str, float]]:
-            found = {m: c.take(m, dict, {}) for m in METRICS}
-            for metric, thresholds in found.items():
-                for precision, value in thresholds.items():
-                    if type(value) not in (int, float):
-                        c.fault(f"{metric}.{precision}", f"must be a number, got {value!r}")
-            c.done()
-            return {m: t for m, t in found.items() if t}
-
-        spec = Gate(metrics(r.child("component")), metrics(r.child("end_to_end")))
-        r.done()
-        return spec
-
-    def calibration(self, r: Reader) -> str:
-        name = r.take("name", str)
-        r.done()
-        return name
 
 
 EXAMPLES = ("normal", "uniform", "constant", "bernoulli", "integers")

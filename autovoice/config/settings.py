@@ -13,7 +13,18 @@ from autovoice.config.reader import Reader
 from autovoice.errors import ConfigError, Fault
 
 #: top-level keys that describe the model
-_GROUPS = {"audio", "backend", "calibration", "component", "dims", "export", "gate", "pipeline", "precision"}
+_GROUPS = {
+    "audio",
+    "backend",
+    "calibration",
+    "component",
+    "dims",
+    "export",
+    "gate",
+    "only_if_faster",
+    "pipeline",
+    "precision",
+}
 
 
 @dataclass(frozen=True)

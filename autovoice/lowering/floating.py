@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +22,39 @@ def keep_float32(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[st
 
 def to_float16(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[str, Any]:
     """Weights and computation in float16, inputs and outputs as declared (ONNX Runtime's converter)."""
+    model = onnx.load(source)
+    kept = kept_nodes(model, keep)
+    lowered = halved(model, kept)
+    check_whole(lowered, "float16")
+    save(lowered, target)
+    return {"kept": kept}
+
+
+def halved(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
+    """A float32 model, which may be changed, in float16 but for `kept` nodes; float32 inputs and outputs stay so."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    model = onnx.load(source)
-    kept = kept_nodes(model, keep)
     try:
-        lowered = convert_float_to_float16(model, keep_io_types=True, node_block_list=kept)
+        lowered: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True, node_block_list=sorted(kept))
     except (ValueError, RuntimeError, AttributeError) as e:
         raise LoweringError(
             f"the graph cannot be converted to float16: {e}",
             "keep the operator or node it names in float32: component.x.keep.op_types=[…]",
         ) from e
+    _drop_repeats(lowered.graph)
     _drop_round_trips(lowered)
     OnnxModel(lowered).topological_sort()  # the converter appends its casts at the end
-    _check_whole(lowered, "float16")
-    save(lowered, target)
-    return {"kept": kept}
+    return lowered
+
+
+def _drop_repeats(graph: onnx.GraphProto) -> None:
+    """Leave one cast of each name: the converter puts one in for every kept node that reads a float16 value."""
+    made: set[str] = set()
+    for node in list(graph.node):
+        if node.op_type == "Cast" and node.output[0] in made:
+            graph.node.remove(node)
+        made.update(node.output)
 
 
 def to_bfloat16(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,7 +64,7 @@ def to_bfloat16(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[str
     model = onnx.load(source)
     kept = kept_nodes(model, keep)
     lowered = bfloat16_from_float32(model, set(kept))
-    _check_whole(lowered, "bfloat16")
+    check_whole(lowered, "bfloat16")
     save(lowered, target)
     return {"kept": kept}
 
@@ -84,7 +100,7 @@ def _casts_to(node: onnx.NodeProto, dtype: int) -> bool:
     return node.op_type == "Cast" and any(a.name == "to" and a.i == dtype for a in node.attribute)
 
 
-def _check_whole(model: onnx.ModelProto, to: str) -> None:
+def check_whole(model: onnx.ModelProto, to: str) -> None:
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as e:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from autovoice.spec import SNR_EQUAL
+from autovoice.spec import AUDIO_METRICS, SNR_EQUAL
 
 #: metrics where more is worse; of all others, less is worse
-ERRORS = ("max_abs", "relative_l2")
+ERRORS = ("max_abs", "relative_l2", *AUDIO_METRICS)
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,25 @@ def compare(got: np.ndarray, reference: np.ndarray) -> Parity:
     return Parity(float(np.abs(x - r).max()), float(error / norm_r), min(cosine, 1.0), min(snr, SNR_EQUAL))
 
 
+def pooled_cosine(got: np.ndarray, reference: np.ndarray, shape: Sequence[str | int]) -> float | None:
+    """The smallest cosine, over the rows of axis 0, of what is left after the mean over all other dynamic axes.
+
+    What an encoder's user compares: one vector a sentence or a recording. None where no such axis is there.
+    """
+    axes = tuple(i for i, axis in enumerate(shape) if i > 0 and isinstance(axis, str))
+    if not axes or len(axes) == len(shape) - 1:
+        return None
+    x, r = (v.astype(np.float64).mean(axes).reshape(len(v), -1) for v in (got, reference))
+    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(r, axis=1)
+    cosines = np.divide((x * r).sum(1), norms, out=np.zeros(len(x)), where=norms > 0)
+    return float(min(cosines.min(), 1.0))
+
+
 def misses(parity: Mapping[str, float], gates: Mapping[str, float]) -> dict[str, float]:
     """The gates that are not met: {metric: threshold}."""
     return {
         metric: threshold
         for metric, threshold in gates.items()
-        if (parity[metric] > threshold if metric in ERRORS else parity[metric] < threshold)
+        if parity.get(metric) is not None  # a metric that this tensor does not have
+        and (parity[metric] > threshold if metric in ERRORS else parity[metric] < threshold)
     }

@@ -11,16 +11,28 @@ import onnx
 
 from autovoice.errors import PrecisionError
 from autovoice.lowering.exclude import kept_nodes
+from autovoice.lowering.policy import chosen_nodes
 from autovoice.onnx_io import HEAVY, dtype_name
 
+#: what a quantized value is stored in → the compute type of whoever reads it
+QUANTIZED = {"int8": "int8", "uint8": "int8", "float8e4m3fn": "float8"}
 _FLOATS = ("float32", "float16", "bfloat16", "float64")
 #: these only move or make values
-_NEUTRAL = ("Cast", "Constant", "Identity", "Shape")
+_NEUTRAL = ("Cast", "Constant", "Identity", "Shape", "QuantizeLinear", "DequantizeLinear")
+#: operators on integers that ONNX Runtime makes of Q/DQ pairs and what stands between
+INTEGER = (
+    *("QLinearConv", "QLinearMatMul", "QGemm", "QLinearConvTranspose", "ConvInteger", "MatMulInteger"),
+    *("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QAttention"),
+)
 
 
-def count_nodes(path: Path) -> dict[str, int]:
-    """{float type: nodes that compute in it}, by the type of each node's first floating point output."""
-    return dict(Counter(dtype for _, dtype in _typed(path)))
+def count_nodes(path: Path, heavy: bool = False) -> dict[str, int]:
+    """{type: nodes that compute in it}; with `heavy`, convolutions and matrix products alone.
+
+    By the type of each node's first floating point output, and int8 or float8 where all that a heavy node
+    multiplies comes out of a DequantizeLinear.
+    """
+    return dict(Counter(dtype for node, dtype in _typed(path) if not heavy or node.op_type in HEAVY))
 
 
 def count_initializers(path: Path) -> dict[str, int]:
@@ -30,12 +42,13 @@ def count_initializers(path: Path) -> dict[str, int]:
 
 
 def count_weights(path: Path) -> dict[str, int]:
-    """{type: heavy nodes whose weights are of it}; needs no type inference, so any operator domain will do."""
+    """{type: heavy nodes that compute in it}, by their weights: needs no inference, so any operator domain will do."""
     graph = onnx.load(path, load_external_data=False).graph
+    integer = sum(n.op_type in INTEGER for n in graph.node)
     types = {t.name: dtype_name(t.data_type) for t in graph.initializer}
     heavy = (n for n in graph.node if n.op_type in HEAVY)
     found = (next((types[i] for i in n.input if i in types), None) for n in heavy)
-    return dict(Counter(t for t in found if t is not None))
+    return dict(Counter(t for t in found if t is not None)) | ({"int8": integer} if integer else {})
 
 
 def check_delivered(path: Path, asked: str, keep: Mapping[str, Any], scope: str = "all") -> None:
@@ -58,15 +71,37 @@ def check_delivered(path: Path, asked: str, keep: Mapping[str, Any], scope: str 
         raise PrecisionError(f"asked {asked}, but no node of the graph computes in it", "it is in float32 throughout")
 
 
+def check_quantized(
+    exported: Path, lowered: Path, asked: str, policy: Mapping[str, Any], keep: Mapping[str, Any]
+) -> None:
+    """Raise PrecisionError unless every node that the policy chooses, and no other, computes in `asked`."""
+    chosen = set(chosen_nodes(onnx.load(exported), policy, keep))
+    types = {n.name: t for n, t in _typed(lowered) if n.op_type in HEAVY}
+    wrong = [n for n in sorted(chosen) if types.get(n) != asked]
+    if wrong:
+        got = types.get(wrong[0], "no node of the lowered graph")
+        fact = f"asked {asked}, but {len(wrong)} of {len(chosen)} nodes are not: {wrong[0]} is {got}"
+        raise PrecisionError(fact, "leave them out by quantize.exclude, if that is meant")
+    extra = [n for n, t in types.items() if t == asked and n not in chosen]
+    if extra:
+        fact = f"{extra[0]} computes in {asked}, which the policy leaves out"
+        raise PrecisionError(fact, "the lowering does not follow quantize.include and exclude")
+
+
 def _typed(path: Path) -> list[tuple[onnx.NodeProto, str]]:
     """Every node that computes in floating point, with the type it does so in."""
     graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
     types = {t.name: dtype_name(t.data_type) for t in graph.initializer}
     for value in (*graph.value_info, *graph.input, *graph.output):
         types[value.name] = dtype_name(value.type.tensor_type.elem_type)
+    dequantized = {n.output[0]: types.get(n.input[0], "") for n in graph.node if n.op_type == "DequantizeLinear"}
     found = []
     for node in graph.node:
         if node.op_type in _NEUTRAL:
+            continue
+        stored = {QUANTIZED.get(dequantized.get(i, "")) for i in node.input[:2]}
+        if node.op_type in HEAVY and len(stored) == 1 and (quantized := stored.pop()):
+            found.append((node, quantized))
             continue
         dtype = next((types[o] for o in node.output if types.get(o) in _FLOATS), None)
         if dtype is None and node.op_type in HEAVY and not any(types.get(o) for o in node.output):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from autovoice.backends.base import backend_from_target
 from autovoice.errors import PrecisionError
-from autovoice.measure.precision import check_delivered, count_nodes
+from autovoice.measure.precision import check_delivered, check_quantized, count_nodes
 from autovoice.steps.context import Context
 
 
@@ -15,13 +16,22 @@ def run(context: Context) -> dict[str, Any]:
     fields = context.fields
     backend = backend_from_target(fields["backend"]["target"], fields["backend"]["options"])
     model, precision = context.needs["lower"] / "model.onnx", fields["precision"]
-    check_delivered(model, precision["type"], fields["keep"], precision["scope"])
+    if "export" in context.needs:
+        exported = context.needs["export"] / "model.onnx"
+        check_quantized(exported, model, precision["type"], fields["quantize"], fields["keep"])
+    else:
+        check_delivered(model, precision["type"], fields["keep"], precision["scope"])
     engine = context.out / f"engine{backend.suffix}"
     delivered = backend.engine_from_onnx(model, engine, fields)
-    # what went in held it; what came out must still
-    before, after = count_nodes(model).get(precision["type"], 0), delivered["file"].get(precision["type"], 0)
-    if before and not after:
-        raise PrecisionError(
-            f"asked {precision['type']}, and the engine computes nothing in it", f"it holds {delivered['file']}"
-        )
+    _check_built(precision["type"], count_nodes(model), delivered, "quantize" in fields)
     return {"engine": engine.name, "size": engine.stat().st_size, "delivered": delivered}
+
+
+def _check_built(asked: str, model: Mapping[str, int], delivered: Mapping[str, Any], quantized: bool) -> None:
+    """What went in held the precision; what came out must still, and integers must be what is executed."""
+    if model.get(asked) and not delivered["file"].get(asked):
+        raise PrecisionError(f"asked {asked}, and the engine computes nothing in it", f"it holds {delivered['file']}")
+    executed = delivered.get("executed")
+    if quantized and model.get(asked) and executed is not None and not executed.get(asked):
+        fact = f"asked {asked}, and none of the engine's {model[asked]} {asked} nodes is executed so"
+        raise PrecisionError(fact, f"executed: {executed}; the backend may need another lowering: precision.lowerings")

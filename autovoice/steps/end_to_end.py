@@ -8,12 +8,14 @@ from typing import Any
 from autovoice.backends.base import backend_from_target
 from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, load_point
-from autovoice.steps.verify import judge, parities
+from autovoice.steps.verify import judge, parities, trained
 
 
 def run(context: Context) -> dict[str, Any]:
     """Parity of the pipeline's outputs at each point. Raises GateError."""
     fields = context.fields
+    shapes = {o["wire"]: o["shape"] for c in fields["components"].values() for o in c["outputs"].values()}
+    audio = fields["audio"] if trained(context.needs) else {}
     with ExitStack() as stack:
         sessions = []
         for name, c in fields["components"].items():
@@ -29,6 +31,7 @@ def run(context: Context) -> dict[str, Any]:
             reference = {}
             for wire, name in fields["outputs"].items():
                 reference[wire] = load_point(context.needs[f"reference:{name}"], point)[wire]
-            report[point] = parities({w: wires[w] for w in reference}, reference, point)
+            report[point] = parities({w: wires[w] for w in reference}, reference, point, shapes, audio)
     judge(report, fields["gates"])
-    return {"parity": report, "gates": fields["gates"]}
+    untrained = sorted(fields["audio"].keys() - audio.keys())
+    return {"parity": report, "gates": fields["gates"], "untrained": untrained}

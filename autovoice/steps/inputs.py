@@ -21,7 +21,7 @@ def run(context: Context) -> dict[str, Any]:
         sizes = sizes_at(point, fields["dims"])
         # a generator for each name: what one input is does not depend on which others there are
         seeds = {name: [fields["seed"], index, *name.encode()] for name in fields["tensors"]}
-        arrays = {n: _values(n, t, sizes, np.random.default_rng(seeds[n])) for n, t in fields["tensors"].items()}
+        arrays = {n: draw(n, t, sizes, np.random.default_rng(seeds[n])) for n, t in fields["tensors"].items()}
         save_point(context.out, point, arrays)
         shapes[point] = sizes
     return {"points": shapes}
@@ -29,8 +29,13 @@ def run(context: Context) -> dict[str, Any]:
 
 def sizes_at(point: str, dims: Mapping[str, Any]) -> dict[str, int]:
     """The value of every dim at a point; `between` lies halfway from opt to max, or to min where opt is max."""
-    sizes = {n: _free(point, d) for n, d in dims.items() if d["formula"] is None}
-    left = {n: d["formula"] for n, d in dims.items() if d["formula"] is not None}
+    free = {n: _free(point, d) for n, d in dims.items() if d["formula"] is None}
+    return solved(free, {n: d["formula"] for n, d in dims.items() if d["formula"] is not None})
+
+
+def solved(free: Mapping[str, int], formulas: Mapping[str, str]) -> dict[str, int]:
+    """The value of every dim, from those of the free ones."""
+    sizes, left = dict(free), dict(formulas)
     while left:
         for name in [n for n in left if _computable(left[n], sizes)]:
             sizes[name] = evaluate(left.pop(name), sizes)
@@ -52,7 +57,13 @@ def _free(point: str, d: Mapping[str, Any]) -> int:
     return int(middle) if middle % 2 or middle + 1 > d["max"] else int(middle) + 1
 
 
-def _values(name: str, tensor: Mapping[str, Any], sizes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
+def free_size(low: int, high: int, multiple: int, part: float) -> int:
+    """A size `part` of the way from `low` to `high`, both multiples."""
+    return int(low + multiple * round((high - low) * part / multiple))
+
+
+def draw(name: str, tensor: Mapping[str, Any], sizes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
+    """Seeded values of a declared tensor, by its `example:`, else its default."""
     shape = [evaluate(axis, sizes) for axis in tensor["shape"]]
     dtype = np.dtype(tensor["dtype"])
     example = tensor["example"]

@@ -7,19 +7,28 @@ from typing import Any
 
 import onnx
 
+from autovoice.calibration.ranges import FILE
 from autovoice.errors import LoweringError
 from autovoice.lowering.exclude import check_keep
 from autovoice.steps.context import Context
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write model.onnx by the lowering function `f(source, target, keep, **kwargs) -> summary`."""
-    lowering = context.fields["lowering"]
+    """Write model.onnx by the lowering function `f(source, target, keep, **kwargs) -> summary`.
+
+    A precision with a policy also hands it `quantize` and `ranges`, a file, or None where the policy names nothing.
+    """
+    fields = context.fields
+    lowering = fields["lowering"]
     module, _, name = lowering["target"].rpartition(".")
     function = getattr(importlib.import_module(module), name, None)
     if function is None:
         raise LoweringError(f"precision.lowering: {module} has no '{name}'", "`_target_` names a lowering function")
     source, target = context.needs["export"] / "model.onnx", context.out / "model.onnx"
-    if any(context.fields["own_keep"].values()):
-        check_keep(onnx.load(source), context.fields["own_keep"])
-    return dict(function(source, target, context.fields["keep"], **lowering["kwargs"]) or {})
+    if any(fields["own_keep"].values()):
+        check_keep(onnx.load(source), fields["own_keep"])
+    given: dict[str, Any] = {}
+    if "quantize" in fields:
+        ranges = context.needs.get("ranges")
+        given = {"quantize": fields["quantize"], "ranges": ranges and ranges / FILE}
+    return dict(function(source, target, fields["keep"], **given, **lowering["kwargs"]) or {})

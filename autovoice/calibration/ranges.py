@@ -1,0 +1,95 @@
+"""Ranges as a JSON file that a person reads and compares: {model, samples, method, ranges: {tensor: [low, high]}}."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autovoice.errors import CalibrationError, nearest
+from autovoice.files import write_atomically
+
+FILE = "ranges.json"
+Ranges = Mapping[str, tuple[float, float]]
+
+
+def method_of(tensor: str, methods: Mapping[str, Any]) -> Any:
+    """What the first pattern that matches says; `default` for the rest."""
+    own = (m for pattern, m in methods.items() if pattern != "default" and fnmatchcase(tensor, pattern))
+    return next(own, methods["default"])
+
+
+def check_patterns(methods: Mapping[str, Any], tensors: Collection[str]) -> None:
+    """Raise CalibrationError for a pattern that means no tensor: it would be a silent no-op."""
+    for pattern in methods:
+        if pattern != "default" and not any(fnmatchcase(t, pattern) for t in tensors):
+            raise CalibrationError(
+                f"calibration.method: '{pattern}' matches no tensor", nearest(pattern, tensors)[:300]
+            )
+
+
+def write_ranges(path: Path, model: str, samples: int | None, method: Any, ranges: Ranges) -> None:
+    """One tensor a line, in the order of their names, as float32 numbers that read back to the same bits."""
+    lines = [f"  {json.dumps(t)}: [{_number(low)}, {_number(high)}]" for t, (low, high) in sorted(ranges.items())]
+    head = {"model": model, "samples": samples, "method": method}
+    text = ",\n".join(f" {json.dumps(k)}: {json.dumps(v)}" for k, v in head.items())
+    body = "{\n" + ",\n".join(lines) + "\n }" if lines else "{}"
+    write_atomically(path, f'{{\n{text},\n "ranges": {body}\n}}\n'.encode())
+
+
+def _number(value: float) -> str:
+    return repr(float(np.float32(value)))
+
+
+def read_ranges(path: Path) -> dict[str, tuple[float, float]]:
+    """{tensor: (low, high)}. Raises CalibrationError for anything else."""
+    return ranges_from(_json(path).get("ranges"), str(path))
+
+
+def model_of(path: Path) -> str | None:
+    """The digest of the graph that a file's ranges were made for, None where it does not say."""
+    model = _json(path).get("model")
+    return model if isinstance(model, str) else None
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError) as e:
+        raise CalibrationError(f"{path}: cannot be read as ranges", str(e)) from e
+    if not isinstance(data, dict):
+        raise CalibrationError(f"{path}: holds no ranges", '{"ranges": {"tensor": [low, high]}}')
+    return data
+
+
+def ranges_from(data: Any, where: str) -> dict[str, tuple[float, float]]:
+    """Plain data as ranges. Raises CalibrationError for a value that is not two finite numbers in order."""
+    if not isinstance(data, Mapping):
+        raise CalibrationError(f"{where}: holds no ranges", '{"ranges": {"tensor": [low, high]}}')
+    found = {}
+    for tensor, pair in data.items():
+        try:
+            low, high = (float(v) for v in pair)
+        except (TypeError, ValueError) as e:
+            raise CalibrationError(f"{where}: the range of '{tensor}' is {pair!r}", "two numbers, [low, high]") from e
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise CalibrationError(f"{where}: the range of '{tensor}' is [{low}, {high}]", "finite, low ≤ high")
+        found[str(tensor)] = (low, high)
+    return found
+
+
+def check_complete(ranges: Ranges, tensors: Iterable[str], where: str) -> None:
+    """Raise CalibrationError unless there is a range for each of these tensors and for nothing else."""
+    wanted = list(tensors)
+    missing, extra = [t for t in wanted if t not in ranges], [t for t in ranges if t not in wanted]
+    if missing:
+        more = f", and for {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise CalibrationError(f"{where}: has no range for '{missing[0]}'{more}", nearest(missing[0], ranges)[:300])
+    if extra:
+        fix = f"the ranges belong to another model; {nearest(extra[0], wanted)[:300]}"
+        raise CalibrationError(f"{where}: '{extra[0]}' is no tensor of this model", fix)

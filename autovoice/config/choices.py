@@ -1,0 +1,188 @@
+"""What a component chooses by name or by node: precision, backend, gate, calibration, and what belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from autovoice.config.reader import Reader
+from autovoice.errors import AutovoiceError, Fault, nearest
+from autovoice.locate import files_of, located
+from autovoice.spec import AUDIO_METRICS, Backend, Calibration, Gate, Keep, Precision, Quantize, Target
+
+#: (group, name) → the group's node, or a Fault that says what exists
+Lookup = Callable[[str, str, str], Mapping[str, Any] | Fault]
+METRICS = ("snr_db", "cosine", "pooled_cosine", "relative_l2", "max_abs", *AUDIO_METRICS)
+COMPUTE_TYPES = ("float32", "float16", "bfloat16", "int8", "float8")
+LEVELS = ("component", "pipeline")
+METHODS = ("minmax", "percentile", "entropy", "mse")
+
+
+class ChoiceReader:
+    """Reads the groups that a component chooses from, remembering every fault."""
+
+    def __init__(self, data: Mapping[str, Any], lookup: Lookup) -> None:
+        self.data = data
+        self.lookup = lookup
+        self.faults: list[Fault] = []
+        self.cache: dict[tuple[str, str], Any] = {}
+
+    def choice(self, r: Reader, group: str, parse: Callable[[Reader], Any]) -> Any:
+        """The component's own node or name of `group`; without one, the choice made for everything."""
+        value = r.raw(group)
+        value = self.data.get(group) if value is None else value
+        where = r.path(group)
+        if isinstance(value, str):
+            return self.named(group, value, where, parse)
+        # one node for all: `${precision}` is parsed once, not once a component
+        key = (group, repr(value))
+        if key not in self.cache:
+            self.cache[key] = parse(Reader(value, where if r.raw(group) is not None else group, self.faults))
+        return self.cache[key]
+
+    def named(self, group: str, name: str, where: str, parse: Callable[[Reader], Any]) -> Any:
+        if (group, name) not in self.cache:
+            node = self.lookup(group, name, where)
+            if isinstance(node, Fault):
+                self.faults.append(node)
+                node = self.data.get(group) or {}
+            self.cache[group, name] = parse(Reader(node, f"{group}/{name}", self.faults))
+        return self.cache[group, name]
+
+    def target(self, r: Reader) -> Target:
+        path = r.take("_target_", str)
+        if path and "." not in path:
+            r.fault("_target_", f"'{path}' is not a dotted path", "package.module.Class")
+        return Target(path, {k: v for k, v in r.data.items() if k != "_target_"})
+
+    def optional_target(self, r: Reader, key: str) -> Target | None:
+        value = r.raw(key)
+        return None if value is None else self.target(Reader(value, r.path(key), self.faults))
+
+    def located(self, r: Reader, key: str, text: str) -> Path:
+        try:
+            return located(text)
+        except AutovoiceError as e:
+            r.fault(key, e.fact, e.fix)
+            return Path(text)
+
+    def keep(self, r: Reader) -> Keep:
+        k = r.child("keep")
+        spec = Keep(k.strings("op_types"), k.strings("nodes"), k.strings("inputs"))
+        k.done()
+        return spec
+
+    # -- precision --------------------------------------------------------------------------------
+
+    def precision(self, r: Reader) -> Precision:
+        spec = Precision(
+            r.take("name", str),
+            r.take("type", str),
+            self.target(Reader(r.take("lowering", dict), r.path("lowering"), self.faults)),
+            self.keep(r),
+            r.take("scope", str, "all"),
+            self.quantize(r, None),
+            {name: self.target(t) for name, t in r.children("lowerings")},
+            self.higher(r),
+        )
+        if spec.scope not in ("all", "heavy"):
+            r.fault("scope", f"unknown scope '{spec.scope}'", "all, or heavy")
+        if spec.type not in COMPUTE_TYPES:
+            r.fault("type", f"unknown compute type '{spec.type}'", nearest(spec.type, COMPUTE_TYPES))
+        r.done()
+        return spec
+
+    def higher(self, r: Reader) -> Precision | None:
+        name = r.take("higher", str, None)
+        if name is None or name == r.data.get("name"):
+            if name is not None:
+                r.fault("higher", f"'{name}' is this precision itself", "higher: fp32")
+            return None
+        found: Precision = self.named("precision", name, r.path("higher"), self.precision)
+        return replace(found, higher=None)
+
+    def quantize(self, r: Reader, base: Quantize | None) -> Quantize | None:
+        """The policy under `quantize:`, key by key over `base`; None where there is neither."""
+        if r.raw("quantize") is None:
+            return base
+        q, old = r.child("quantize"), base or Quantize()
+        lists = {k: q.strings(k) for k in ("op_types", "include", "exclude") if q.raw(k) is not None}
+        spec = replace(old, **lists, first=q.take("first", bool, old.first), last=q.take("last", bool, old.last))
+        q.done()
+        return spec
+
+    # -- backend, gate, calibration ---------------------------------------------------------------
+
+    def backend(self, r: Reader) -> Backend:
+        spec = Backend(r.take("name", str), r.take("_target_", str), r.strings("types"), r.take("options", dict, {}))
+        r.done()
+        return spec
+
+    def gate(self, r: Reader) -> Gate:
+        spec = Gate(_metrics(r.child("component")), _metrics(r.child("end_to_end")))
+        r.done()
+        return spec
+
+    def calibration(self, r: Reader) -> Calibration:
+        files, absent = self.files(r)
+        ranges = r.take("ranges", str, None)
+        spec = Calibration(
+            r.take("name", str),
+            r.take("level", str, "component"),
+            self.optional_target(r, "source"),
+            self.optional_target(r, "calibrator"),
+            None if ranges is None else self.located(r, "ranges", ranges),
+            files,
+            absent,
+            self.method(r),
+            r.take("percentile", float, 99.99),
+            r.take("min_samples", int, 2),
+            r.take("shards", int, 1),
+        )
+        if spec.level not in LEVELS:
+            r.fault("level", f"unknown level '{spec.level}'", "component, or pipeline")
+        if not 50 < spec.percentile <= 100:
+            r.fault("percentile", f"{spec.percentile} is out of range", "above 50, at most 100, as 99.99")
+        for key in ("min_samples", "shards"):
+            if getattr(spec, key) < 1:
+                r.fault(key, f"must be at least 1, got {getattr(spec, key)}")
+        r.done()
+        return spec
+
+    def files(self, r: Reader) -> tuple[tuple[tuple[str, Path], ...], tuple[str, ...]]:
+        """Every file that `files:` means, by name, and what is wrong with the patterns that mean none."""
+        value = r.raw("files")
+        patterns = [value] if isinstance(value, str) else list(r.strings("files"))
+        found: dict[str, Path] = {}
+        absent = []
+        for pattern in patterns:
+            try:
+                files = files_of(pattern)
+            except AutovoiceError as e:  # of interest only to a precision that needs data
+                absent.append(e.fact)
+                continue
+            absent += [] if files else [f"there is no file '{pattern}'"]
+            for name, path in files.items():
+                found[name if name not in found else str(path)] = path
+        return tuple(sorted(found.items())), tuple(absent)
+
+    def method(self, r: Reader) -> Mapping[str, str]:
+        value = r.raw("method")
+        methods = {"default": "minmax"} | (value if isinstance(value, dict) else {"default": value or "minmax"})
+        for pattern, method in methods.items():
+            if method not in METHODS:
+                key = f"method.{pattern}" if isinstance(value, dict) else "method"
+                r.fault(key, f"unknown method '{method}'", nearest(str(method), METHODS))
+        return {str(p): str(m) for p, m in methods.items()}
+
+
+def _metrics(c: Reader) -> dict[str, dict[str, float]]:
+    found = {m: c.take(m, dict, {}) for m in METRICS}
+    for metric, thresholds in found.items():
+        for precision, value in thresholds.items():
+            if type(value) not in (int, float):
+                c.fault(f"{metric}.{precision}", f"must be a number, got {value!r}")
+    c.done()
+    return {m: t for m, t in found.items() if t}

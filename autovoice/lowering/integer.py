@@ -1,0 +1,71 @@
+"""8-bit integers for ONNX Runtime on a CPU: U8 activations, S8 weights, in the form its kernels are fast at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from autovoice.calibration.ranges import Ranges, read_ranges
+from autovoice.errors import LoweringError
+from autovoice.files import link_or_copy
+from autovoice.lowering.policy import chosen_nodes
+from autovoice.onnx_io import save
+
+
+def to_u8s8(
+    source: Path,
+    target: Path,
+    keep: Mapping[str, Any],
+    quantize: Mapping[str, Any],
+    ranges: Path | None,
+    bias: bool = True,
+) -> dict[str, Any]:
+    """Q/DQ pairs around the chosen nodes, by ONNX Runtime's quantizer, with the scales that `ranges` give.
+
+    Activations are uint8 with a zero point, weights int8, symmetric, a scale for each output channel; `bias` int32.
+    Outputs of the chosen nodes are quantized too: only so does ONNX Runtime fuse them into integer operators.
+    Deterministic: the same ranges give the same bytes.
+    """
+    model = onnx.load(source)
+    nodes = chosen_nodes(model, quantize, keep)
+    if not nodes:
+        link_or_copy(source, target)
+        return {"quantized": []}
+    assert ranges is not None
+    lowered = _quantized(model, nodes, read_ranges(ranges), bias)
+    try:
+        onnx.checker.check_model(lowered)
+    except onnx.checker.ValidationError as e:
+        fact = f"the int8 graph is not a valid model: {str(e).splitlines()[0]}"
+        raise LoweringError(fact, "leave out the node it names: quantize.exclude=[…]") from e
+    save(lowered, target)
+    return {"quantized": nodes}
+
+
+def _quantized(model: onnx.ModelProto, nodes: list[str], ranges: Ranges, bias: bool) -> onnx.ModelProto:
+    from onnxruntime.quantization import CalibrationMethod, QuantType
+    from onnxruntime.quantization.calibrate import TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    data = {t: (np.float32(low), np.float32(high)) for t, (low, high) in ranges.items()}
+    types = {n.name: n.op_type for n in model.graph.node}
+    quantizer = QDQQuantizer(
+        model,
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QUInt8,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, data),
+        nodes_to_quantize=nodes,
+        nodes_to_exclude=[],
+        op_types_to_quantize=sorted({types[n] for n in nodes}),
+        extra_options={"ActivationSymmetric": False, "WeightSymmetric": True, "QuantizeBias": bias},
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()  # it appends its nodes at the end
+    made: onnx.ModelProto = quantizer.model.model
+    return made

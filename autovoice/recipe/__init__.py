@@ -1,0 +1,35 @@
+"""What steps a graph needs, each as a pure record: the parameters it reads, what it needs, whose code it is.
+
+    inputs ─────────────► reference ──────────────┐
+                          (upstream references)   │
+    export ──► lower ──► build ──► (race) ──────► verify        per component
+       │         ▲         └────────────────────► swaps, end_to_end    once
+       ▼         │
+    observe ► ranges                where a precision is calibrated; what it observes comes from
+       ▲                            `samples`, through the `activations` of what stands upstream
+    samples ► activations
+
+A step's `run` function is handed these fields and nothing else, so what a key covers and what a step reads
+cannot drift apart.
+"""
+
+from autovoice.graph import Graph
+from autovoice.recipe.calibration import calibration_steps
+from autovoice.recipe.component import component_steps
+from autovoice.recipe.pipeline import end_to_end, inputs, swaps
+from autovoice.recipe.step import Step, engine_of
+
+__all__ = ["Step", "engine_of", "steps_of"]
+
+
+def steps_of(graph: Graph) -> tuple[Step, ...]:
+    """All steps of a build, every step after the steps it needs."""
+    steps = [inputs(graph)]
+    calibration = calibration_steps(graph, [c for c in graph.components if c.quantized])
+    steps += calibration.pop("", [])
+    for c in graph.components:
+        source, *rest = component_steps(graph, c)
+        steps += [source, *calibration.get(c.name, []), *rest]
+    if any(c.quantized for c in graph.components) and len(graph.components) > 1:
+        steps.append(swaps(graph))
+    return (*steps, end_to_end(graph))

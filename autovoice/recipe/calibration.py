@@ -1,0 +1,156 @@
+"""The steps that lead to the ranges of a component's activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from autovoice.graph import Graph, ancestors
+from autovoice.recipe.step import (
+    TOOLS,
+    Step,
+    closed,
+    component_step,
+    formulas,
+    inputs_of,
+    outputs_of,
+    own,
+    symbols_of,
+    target,
+    targets_of,
+    tensor,
+)
+from autovoice.spec import Calibration, Component
+
+#: the role under which a component reads samples of its own
+SAMPLES = "samples"
+
+
+def calibration_steps(graph: Graph, components: Iterable[Component]) -> dict[str, list[Step]]:
+    """By component, "" for the whole pipeline: what must run before these components can be quantized."""
+    found: dict[str, list[Step]] = {}
+    shared: dict[str, tuple[Calibration, set[str]]] = {}
+    wanted = list(components)
+    for c in wanted:
+        if c.calibration.source is not None and c.calibration.level == "pipeline":
+            shared.setdefault(c.calibration.name, (c.calibration, set()))[1].add(c.name)
+    for calibration, names in shared.values():
+        found.setdefault("", []).extend(pipeline_samples(graph, calibration))
+        for c in graph.components:
+            if c.name in upstream(graph, names):
+                found.setdefault(c.name, []).append(activations(graph, c, calibration))
+    for c in wanted:
+        found.setdefault(c.name, []).extend(_ranges(graph, c))
+    return found
+
+
+def upstream(graph: Graph, names: Iterable[str]) -> set[str]:
+    """Every component that something in `names` reads from, directly or not."""
+    read = {p for c in graph.components if c.name in set(names) for i in c.inputs if (p := graph.producers[i.wire])}
+    return ancestors(graph.components, graph.producers, read)
+
+
+def pipeline_samples(graph: Graph, calibration: Calibration) -> list[Step]:
+    """What the source gives for the pipeline's inputs, and whether it covers their profile."""
+    tensors = {t.name: tensor(t) | {"default": t.default, "example": t.example} for t in graph.inputs}
+    given, checked = _sampled(graph, calibration, tensors, "")
+    name = f"samples_{calibration.name}"
+    made = Step(name, "", "samples", given, {}, _files(calibration), _targets(calibration), TOOLS["samples"])
+    check = Step(f"coverage_{calibration.name}", "", "coverage", checked, {SAMPLES: name}, targets=own("coverage"))
+    return [made, check]
+
+
+def component_samples(graph: Graph, c: Component) -> list[Step]:
+    """The same for a component's own inputs."""
+    defaults = {i.local: graph.tensors[i.wire] for i in c.inputs}
+    tensors = {n: tensor(t) | {"default": t.default, "example": t.example} for n, t in defaults.items()}
+    given, checked = _sampled(graph, c.calibration, tensors, c.name)
+    calibration = c.calibration
+    made = component_step(c, "samples", given, {}, _files(calibration), _targets(calibration)[1:])
+    return [made, component_step(c, "coverage", checked, {SAMPLES: f"{c.name}.samples"})]
+
+
+def _sampled(
+    graph: Graph, calibration: Calibration, tensors: Mapping[str, Any], component: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of the samples, which are the same whatever the profile, and of the check against the profile."""
+    assert calibration.source is not None
+    used = closed(symbols_of(t["shape"] for t in tensors.values()), graph.dims)
+    given = {
+        "component": component,
+        "source": target(calibration.source),
+        "inputs": tensors,
+        "formulas": formulas(used),
+        "symbols": sorted(used),
+        "min_samples": calibration.min_samples,
+    }
+    dims = {
+        n: {"min": d.min, "opt": d.opt, "max": d.max, "formula": d.formula, "multiple": d.multiple}
+        for n, d in used.items()
+    }
+    return given, {"component": component, "inputs": tensors, "dims": dims}
+
+
+def _targets(calibration: Calibration) -> tuple[str, ...]:
+    assert calibration.source is not None
+    return (*own("samples"), *targets_of(calibration.source))
+
+
+def _files(calibration: Calibration) -> dict[str, Path]:
+    return {f"data {name}": path for name, path in calibration.files}
+
+
+def activations(graph: Graph, c: Component, calibration: Calibration) -> Step:
+    """What the float32 graph of a component answers to each sample: the samples of whoever reads it."""
+    fields = {"reads": sample_reads(graph, c, calibration), "outputs": outputs_of(c)}
+    needs = {"export": f"{c.name}.export"} | sample_needs(graph, c, calibration)
+    return component_step(c, "activations", fields, needs, name=f"activations_{calibration.name}")
+
+
+def sample_reads(graph: Graph, c: Component, calibration: Calibration) -> dict[str, list[str]]:
+    """Own input name → [who has its samples, under which name]."""
+    if calibration.level == "component":
+        return {i.local: [SAMPLES, i.local] for i in c.inputs}
+    return {i.local: [_role(graph.producers[i.wire]), i.wire] for i in c.inputs}
+
+
+def sample_needs(graph: Graph, c: Component, calibration: Calibration) -> dict[str, str]:
+    if calibration.level == "component":
+        return {SAMPLES: f"{c.name}.samples"}
+    producers = dict.fromkeys(graph.producers[i.wire] for i in c.inputs)
+    return {_role(p): f"{p}.activations_{calibration.name}" if p else f"samples_{calibration.name}" for p in producers}
+
+
+def _role(producer: str | None) -> str:
+    return f"activations:{producer}" if producer else SAMPLES
+
+
+def _ranges(graph: Graph, c: Component) -> list[Step]:
+    """From samples, from the user's calibrator, or from the user's file."""
+    calibration, export = c.calibration, {"export": f"{c.name}.export"}
+    if calibration.ranges is not None:
+        path = calibration.ranges / f"{c.name}.json" if calibration.ranges.is_dir() else calibration.ranges
+        return [component_step(c, "ranges_given", {}, export, {"ranges": path}, name="ranges")]
+    if calibration.calibrator is not None:
+        given = {"component": c.name, "calibrator": target(calibration.calibrator), "inputs": inputs_of(graph, c)}
+        code = targets_of(calibration.calibrator)
+        return [component_step(c, "ranges_calibrator", given, export, _files(calibration), code, "ranges")]
+    own_samples = component_samples(graph, c) if calibration.level == "component" else []
+    shards = [_observe(graph, c, i) for i in range(calibration.shards)]
+    needs = export | {s.id.removeprefix(f"{c.name}."): s.id for s in shards}
+    fields: dict[str, Any] = {"method": dict(calibration.method), "percentile": calibration.percentile}
+    return [*own_samples, *shards, component_step(c, "ranges", fields, needs)]
+
+
+def _observe(graph: Graph, c: Component, shard: int) -> Step:
+    """Extrema, and where a method asks for them histograms, over one shard of the samples."""
+    calibration = c.calibration
+    fields = {
+        "reads": sample_reads(graph, c, calibration),
+        "histograms": {pattern: method != "minmax" for pattern, method in calibration.method.items()},
+        "shard": [shard, calibration.shards],
+    }
+    name = f"observe_{shard + 1}of{calibration.shards}" if calibration.shards > 1 else "observe"
+    needs = {"export": f"{c.name}.export"} | sample_needs(graph, c, calibration)
+    return component_step(c, "observe", fields, needs, name=name)

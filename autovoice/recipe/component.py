@@ -1,0 +1,163 @@
+"""The steps of one component: export, reference, lower, build, verify, and the race of a quantized build."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from autovoice.graph import Graph, ancestors
+from autovoice.machine import machine
+from autovoice.recipe.step import (
+    Step,
+    backend,
+    closed,
+    component_step,
+    engine_of,
+    formulas,
+    inputs_of,
+    model,
+    model_targets,
+    onnx_files,
+    outputs_of,
+    reads,
+    senders,
+    symbols_of,
+    target,
+    targets_of,
+    weights,
+)
+from autovoice.spec import AUDIO_METRICS, Component, Keep
+
+
+def component_steps(graph: Graph, c: Component) -> list[Step]:
+    """The source step first."""
+    steps = [source(graph, c), _reference(graph, c), _lower(c), _build(graph, c)]
+    if c.raced:
+        high = higher(c)
+        steps += [_lower(high, f"lower_{high.precision.name}"), _build(graph, high, f"_{high.precision.name}")]
+        steps.append(_race(graph, c, high))
+    return [*steps, _verify(graph, c)]
+
+
+def higher(c: Component) -> Component:
+    """The same component in the precision that its quantized build is compared with."""
+    assert c.precision.higher is not None
+    return replace(c, precision=c.precision.higher, quantize=None)
+
+
+def source(graph: Graph, c: Component) -> Step:
+    """The component as an ONNX file: exported from its module, or its own file, checked."""
+    ins, outs = inputs_of(graph, c), outputs_of(c)
+    used = closed(symbols_of(t["shape"] for t in (*ins.values(), *outs.values())), graph.dims)
+    fields = {
+        "inputs": ins,
+        "outputs": outs,
+        "output_order": [o.local for o in c.outputs],
+        "export": asdict(c.export),
+        "formulas": formulas(used),
+        "trace": {n: d.trace for n, d in used.items()},
+    }
+    if c.onnx is not None:
+        return component_step(c, "import_onnx", fields, files=onnx_files(c), name="export")
+    return component_step(c, "export", fields | model(c), files=weights(c), targets=model_targets(c))
+
+
+def _reference(graph: Graph, c: Component) -> Step:
+    """The float32 outputs of the module itself, on what its producers' modules really send."""
+    ins = inputs_of(graph, c)
+    used = closed(symbols_of(t["shape"] for t in (*ins.values(), *outputs_of(c).values())), graph.dims)
+    fields: dict[str, Any] = {
+        "reads": reads(graph, c),
+        "inputs": ins,
+        "outputs": outputs_of(c),
+        "output_order": [o.local for o in c.outputs],
+        "formulas": formulas(used),
+    }
+    needs = senders(graph, c)
+    if c.onnx is not None:
+        return component_step(c, "reference_onnx", fields, needs, onnx_files(c), name="reference")
+    return component_step(c, "reference", fields | model(c), needs, weights(c), model_targets(c))
+
+
+def _lower(c: Component, name: str = "") -> Step:
+    keep = {k: list(v) for k, v in asdict(c.precision.keep | c.keep).items()}
+    fields: dict[str, Any] = {
+        "precision": {"name": c.precision.name, "type": c.precision.type},
+        "lowering": target(c.lowering),
+        "keep": keep,
+        "own_keep": {k: list(v) for k, v in asdict(c.keep).items()},
+    }
+    needs = {"export": f"{c.name}.export"}
+    if c.quantize is not None:
+        fields["quantize"] = policy(c)
+    if c.quantized:
+        needs["ranges"] = f"{c.name}.ranges"
+    return component_step(c, "lower", fields, needs, targets=targets_of(c.lowering), name=name)
+
+
+def policy(c: Component) -> dict[str, Any]:
+    assert c.quantize is not None
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(c.quantize).items()}
+
+
+def _build(graph: Graph, c: Component, suffix: str = "") -> Step:
+    keep: Keep = c.precision.keep | c.keep
+    fields: dict[str, Any] = {
+        "backend": backend(c.backend),
+        "precision": {"name": c.precision.name, "type": c.precision.type, "scope": c.precision.scope},
+        "keep": {k: list(v) for k, v in asdict(keep).items()},
+        "inputs": inputs_of(graph, c),
+        "outputs": outputs_of(c),
+    }
+    needs = {"lower": f"{c.name}.lower{suffix}"}
+    if c.quantize is not None:  # what was to be quantized is known by the names of the exported graph
+        fields["quantize"] = policy(c)
+        needs["export"] = f"{c.name}.export"
+    return component_step(c, "build", fields, needs, targets=(c.backend.target,), name=f"build{suffix}")
+
+
+def _race(graph: Graph, c: Component, high: Component) -> Step:
+    """Both builds timed side by side at opt; the faster one's engine, where the component asks for that."""
+    names = [p.precision.name for p in (c, high)]
+    fields = {
+        "backend": backend(c.backend),
+        "precisions": names,
+        "reads": reads(graph, c),
+        "outputs": outputs_of(c),
+        "choose": c.only_if_faster,
+        "machine": machine(),
+    }
+    needs = {"build": f"{c.name}.build", "higher": f"{c.name}.build_{names[1]}", **senders(graph, c)}
+    return component_step(c, "race", fields, needs, targets=(c.backend.target,))
+
+
+def _verify(graph: Graph, c: Component) -> Step:
+    fields: dict[str, Any] = {
+        "backend": backend(c.backend),
+        "reads": reads(graph, c),
+        "outputs": outputs_of(c),
+        "gates": gates(c.gate.component, c),
+        "audio": audio_of(c),
+    }
+    needs = {"build": engine_of(c), "reference": f"{c.name}.reference", **senders(graph, c)}
+    if fields["audio"]:
+        needs |= exports(graph, [c.name])
+    return component_step(c, "verify", fields, needs, targets=(c.backend.target,))
+
+
+def gates(thresholds: Mapping[str, Mapping[str, float]], c: Component) -> dict[str, float]:
+    """{metric: threshold} for this component's precision."""
+    named = {metric: by[c.precision.name] for metric, by in thresholds.items() if c.precision.name in by}
+    return {m: t for m, t in named.items() if m not in AUDIO_METRICS or audio_of(c)}
+
+
+def audio_of(c: Component) -> dict[str, int]:
+    """Output wires that are waveforms, with their sample rates in Hz."""
+    return {o.tensor.name: o.tensor.audio for o in c.outputs if o.tensor.audio is not None}
+
+
+def exports(graph: Graph, names: Iterable[str]) -> dict[str, str]:
+    """The exports of these components and of all upstream, whose records tell whether their weights are trained."""
+    kept = ancestors(graph.components, graph.producers, names)
+    return {f"export:{c.name}": f"{c.name}.export" for c in graph.components if c.name in kept}

@@ -1,0 +1,76 @@
+"""The steps of the whole pipeline: its inputs, the swaps of its components, and end to end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autovoice.graph import Graph
+from autovoice.recipe.component import audio_of, exports, gates
+from autovoice.recipe.step import TOOLS, Step, backend, closed, engine_of, outputs_of, own, symbols_of, tensor
+from autovoice.spec import Component
+
+#: of these a larger one is the looser threshold
+_ERRORS = ("relative_l2", "max_abs", "lsd_db", "mcd_db", "log_mel_l1", "mr_stft")
+
+
+def inputs(graph: Graph) -> Step:
+    """Seeded external inputs at min, opt, max and between: all that are declared, whatever part is built."""
+    declared = graph.spec.pipeline.inputs
+    tensors = {t.name: tensor(t) | {"default": t.default, "example": t.example} for t in declared}
+    used = closed(symbols_of(t.shape for t in declared), graph.dims)
+    dims = {
+        n: {"min": d.min, "opt": d.opt, "max": d.max, "formula": d.formula, "multiple": d.multiple}
+        for n, d in used.items()
+    }
+    fields = {"tensors": tensors, "dims": dims, "seed": 0}
+    return Step("inputs", "", "inputs", fields, targets=own("inputs"), tools=TOOLS["inputs"])
+
+
+def end_to_end(graph: Graph) -> Step:
+    """The whole built pipeline against the whole float32 reference."""
+    # the loosest threshold of the precisions in use: the weakest component bounds the whole
+    loosest: dict[str, float] = {}
+    for c in graph.components:
+        for metric, threshold in gates(c.gate.end_to_end, c).items():
+            pick = max if metric in _ERRORS else min
+            loosest[metric] = pick(loosest.get(metric, threshold), threshold)
+    audio = {w: rate for c in graph.components for w, rate in audio_of(c).items() if w in graph.outputs}
+    fields = {
+        "components": _components(graph),
+        "outputs": _outputs(graph),
+        "gates": loosest,
+        "audio": audio,
+    }
+    return _whole(graph, "end_to_end", fields, exports(graph, _outputs(graph).values()) if audio else {})
+
+
+def swaps(graph: Graph) -> Step:
+    """The float32 pipeline with one component after another replaced by its engine: what each one costs."""
+    lowered = [c.name for c in graph.components if c.precision.type != "float32"]
+    fields = {"components": _components(graph), "outputs": _outputs(graph), "lowered": lowered}
+    return _whole(graph, "swaps", fields, exports(graph, fields["components"]))
+
+
+def _whole(graph: Graph, kind: str, fields: dict[str, Any], more: dict[str, str] | None = None) -> Step:
+    needs = {"inputs": "inputs"}
+    needs |= {f"build:{c.name}": engine_of(c) for c in graph.components}
+    needs |= {f"reference:{name}": f"{name}.reference" for name in sorted(set(_outputs(graph).values()))}
+    targets = (*own(kind), *sorted({c.backend.target for c in graph.components}))
+    return Step(kind, "", kind, fields, needs | (more or {}), {}, targets, TOOLS[kind])
+
+
+def _components(graph: Graph) -> dict[str, Any]:
+    return {
+        c.name: {
+            "backend": backend(c.backend),
+            "inputs": {i.local: i.wire for i in c.inputs},
+            "outputs": outputs_of(c),
+        }
+        for c in graph.components
+    }
+
+
+def _outputs(graph: Graph) -> dict[str, str]:
+    """The pipeline's outputs, each with who makes it."""
+    made: list[Component] = list(graph.components)
+    return {o.tensor.name: c.name for c in made for o in c.outputs if o.tensor.name in graph.outputs}

@@ -1,0 +1,56 @@
+"""Calibration samples against the profile: none outside, and how much of it they cover."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from autovoice.calibration.samples import entries_of
+from autovoice.errors import CalibrationError
+from autovoice.expr import evaluate, is_symbol, symbols
+from autovoice.steps.context import Context
+
+
+def run(context: Context) -> dict[str, Any]:
+    """{"samples", "coverage": {dim: {seen: [smallest, largest], profile: [min, max]}}}."""
+    fields = context.fields
+    folder = context.needs["samples"]
+    seen: dict[str, list[int]] = {}
+    entries = entries_of(folder)
+    for entry in entries:
+        for dim, size in sizes_of(entry["shapes"], fields["inputs"], fields["dims"]).items():
+            _check_inside(entry["name"], dim, size, fields)
+            seen.setdefault(dim, []).append(size)
+    coverage = {
+        dim: {"seen": [min(s), max(s)], "profile": [fields["dims"][dim]["min"], fields["dims"][dim]["max"]]}
+        for dim, s in sorted(seen.items())
+    }
+    return {"samples": len(entries), "coverage": coverage}
+
+
+def sizes_of(shapes: Mapping[str, Any], inputs: Mapping[str, Any], dims: Mapping[str, Any]) -> dict[str, int]:
+    """Every dim that the shapes of a sample tell: as an axis of its own, or as the one unknown of arithmetic."""
+    sizes: dict[str, int] = {}
+    axes = [(a, n) for name, shape in shapes.items() for a, n in zip(inputs[name]["shape"], shape, strict=True)]
+    for axis, size in axes:
+        if is_symbol(axis):
+            sizes[axis] = size
+    for axis, size in axes:
+        unknown = symbols(axis) - sizes.keys()
+        if len(unknown) == 1:
+            (symbol,) = unknown
+            fits = (n for n in range(1, dims[symbol]["max"] + 1) if evaluate(axis, {**sizes, symbol: n}) >= size)
+            sizes[symbol] = next(fits, dims[symbol]["max"] + 1)
+    return sizes
+
+
+def _check_inside(sample: str, dim: str, size: int, fields: Mapping[str, Any]) -> None:
+    d = fields["dims"][dim]
+    if d["min"] <= size <= d["max"]:
+        return
+    point = "min" if size < d["min"] else "max"
+    whose = fields["component"] or "the pipeline"
+    raise CalibrationError(
+        f"calibration of {whose}, sample {sample}: {dim} is {size}, the profile {d['min']} … {d['max']}",
+        f"leave it out, or cut it, or dims.{dim}.{point}={size}",
+    )

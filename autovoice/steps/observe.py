@@ -1,0 +1,27 @@
+"""One shard of the calibration samples through the exported graph: extrema and histograms of its activations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+
+from autovoice.calibration.observe import observe, observed_arrays
+from autovoice.calibration.ranges import check_patterns, method_of
+from autovoice.calibration.samples import sample_feeds
+from autovoice.lowering.policy import watched_tensors
+from autovoice.npz import write_npz
+from autovoice.steps.context import Context
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Write observed.npz, of every tensor that any policy could quantize."""
+    fields, model = context.fields, context.needs["export"] / "model.onnx"
+    tensors = watched_tensors(onnx.load(model))
+    check_patterns(fields["histograms"], tensors)
+    counted = [t for t in tensors if method_of(t, fields["histograms"])]
+    index, shards = fields["shard"]
+    found = observe(model, tensors, counted, sample_feeds(fields["reads"], context.needs, (index, shards)))
+    with open(context.out / "observed.npz", "wb") as file:
+        write_npz(file, observed_arrays(found))
+    return {"tensors": len(tensors), "samples": found.samples}

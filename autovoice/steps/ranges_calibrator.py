@@ -1,0 +1,32 @@
+"""Ranges by the user's own calibrator: `f(model=path, tensors=[…], …) -> {tensor: (low, high)}`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+
+from autovoice.calibration.ranges import FILE, check_complete, ranges_from, write_ranges
+from autovoice.hashing import uncached_sha256
+from autovoice.lowering.policy import watched_tensors
+from autovoice.steps.context import Context
+from autovoice.steps.samples import data_files
+from autovoice.steps.targets import called
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Write ranges.json. Raises CalibrationError for ranges that are not finite, or do not cover the graph."""
+    fields, model = context.fields, context.needs["export"] / "model.onnx"
+    tensors = watched_tensors(onnx.load(model))
+    given = {
+        "model": model,
+        "tensors": tensors,
+        "component": fields["component"],
+        "inputs": fields["inputs"],
+        "files": data_files(context),
+    }
+    where = f"calibrator {fields['calibrator']['target']}"
+    ranges = ranges_from(called("calibration.calibrator", fields["calibrator"], given), where)
+    check_complete(ranges, tensors, where)
+    write_ranges(context.out / FILE, uncached_sha256(model), None, fields["calibrator"]["target"], ranges)
+    return {"tensors": len(ranges), "samples": None}

@@ -1,0 +1,27 @@
+"""Ranges out of a file of the user's own, which is checked against the graph and only ever read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+
+from autovoice.calibration.ranges import FILE, check_complete, model_of, read_ranges, write_ranges
+from autovoice.errors import CalibrationError
+from autovoice.hashing import uncached_sha256
+from autovoice.lowering.policy import watched_tensors
+from autovoice.steps.context import Context
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Write ranges.json. Raises CalibrationError for ranges of another model, or that do not cover this one."""
+    path, export = context.files["ranges"], context.needs["export"] / "model.onnx"
+    ranges, model, current = read_ranges(path), model_of(path), uncached_sha256(export)
+    check_complete(ranges, watched_tensors(onnx.load(export)), str(path))
+    if model not in (None, current):
+        raise CalibrationError(
+            f"{path}: was made for another graph ({str(model)[:12]}…, this one is {current[:12]}…)",
+            'calibrate again, or, if its ranges are right all the same, remove the line "model" from it',
+        )
+    write_ranges(context.out / FILE, current, None, "given", ranges)
+    return {"tensors": len(ranges), "samples": None}

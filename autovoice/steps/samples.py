@@ -1,0 +1,24 @@
+"""What a calibration source yields, checked and written down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autovoice.calibration.samples import SampleChecker, write_samples
+from autovoice.steps.context import Context
+from autovoice.steps.targets import called
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Write one npz a sample and samples.json."""
+    fields = context.fields
+    given = {"component": fields["component"], "inputs": fields["inputs"], "files": data_files(context)}
+    source = called("calibration.source", fields["source"], given)
+    samples = iter(source.get_next, None) if hasattr(source, "get_next") else source  # as ONNX Runtime's readers
+    whose = fields["component"] or "the pipeline"
+    checker = SampleChecker(fields["inputs"], fields["formulas"], fields["symbols"], whose)
+    return {"samples": len(write_samples(context.out, samples, checker, fields["min_samples"]))}
+
+
+def data_files(context: Context) -> dict[str, Any]:
+    return {name.removeprefix("data "): path for name, path in context.files.items()}

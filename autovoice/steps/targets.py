@@ -1,0 +1,36 @@
+"""Calling what a configuration names by `_target_`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from autovoice.errors import AutovoiceError, CalibrationError, nearest
+
+
+def called(where: str, target: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    """What the target returns for its own keyword arguments and those of `given` that its signature has.
+
+    Raises CalibrationError where it does not exist, does not take these arguments, or raises.
+    """
+    module, _, name = target["target"].rpartition(".")
+    loaded = importlib.import_module(module)
+    function = getattr(loaded, name, None)
+    if not callable(function):
+        made = [n for n, v in vars(loaded).items() if getattr(v, "__module__", None) == module]
+        raise CalibrationError(f"{where}: {module} has no '{name}'", nearest(name, made))
+    parameters = inspect.signature(function).parameters
+    wanted = {key: value for key, value in given.items() if key in parameters and key not in target["kwargs"]}
+    try:
+        bound = inspect.signature(function).bind(**target["kwargs"], **wanted)
+    except TypeError as e:
+        raise CalibrationError(f"{where}: {target['target']}: {e}", f"its arguments: {', '.join(parameters)}") from e
+    try:
+        return function(*bound.args, **bound.kwargs)
+    except AutovoiceError:
+        raise
+    except Exception as e:  # code of the user's own may raise anything
+        fact = f"{where}: {target['target']} raised {type(e).__name__}: {str(e).strip().splitlines()[:1]}"
+        raise CalibrationError(fact, "the whole of it is in the step's log") from e
