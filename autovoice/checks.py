@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from autovoice.errors import Fault, choices, nearest
 from autovoice.expr import ExprError, evaluate, symbols
 from autovoice.loaders import GROUP, loader_of
-from autovoice.spec import AUDIO_METRICS, POINTS, BuildSpec, Component, Dim, Tensor
+from autovoice.spec import OPTIONAL_METRICS, POINTS, BuildSpec, Component, Dim, Tensor
 
 
 def check_dims(spec: BuildSpec, faults: list[Fault]) -> None:
@@ -76,7 +76,7 @@ def check_choices(component: Component, faults: list[Fault]) -> None:
         ("end_to_end", component.gate.end_to_end),
     ):
         for metric, thresholds in metrics.items():
-            if precision.name not in thresholds and metric not in AUDIO_METRICS:
+            if precision.name not in thresholds and metric not in OPTIONAL_METRICS:
                 where = f"gate.{scope}.{metric}"
                 fact = f"has no threshold for precision '{precision.name}'"
                 faults.append(Fault(where, fact, f"+{where}.{precision.name}=…; it has {choices(thresholds)}"))

@@ -19,6 +19,8 @@ WORKER = "AUTOVOICE_WORKER"
 
 #: distances between waveforms, which mean something only where trained weights are loaded
 AUDIO_METRICS = ("lsd_db", "mcd_db", "log_mel_l1", "mr_stft")
+#: gates that name only the precisions they are meant for; every other metric of a gate must know all in use
+OPTIONAL_METRICS = ("pooled_cosine", "relative_l2", *AUDIO_METRICS)
 
 #: the SNR reported for two equal tensors, which have no error: JSON has no infinity
 SNR_EQUAL = 200.0

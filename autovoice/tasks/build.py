@@ -7,7 +7,8 @@ from typing import Any
 
 from autovoice.builds import Built, build
 from autovoice.invocation import Invocation
-from autovoice.spec import SNR_EQUAL
+from autovoice.recipe import engine_of
+from autovoice.spec import SNR_EQUAL, Component
 from autovoice.table import megabytes, seconds, table
 from autovoice.tasks.plan import headline, shown
 
@@ -37,29 +38,45 @@ def build_and_tell(invocation: Invocation) -> Built:
 
 
 def summary(built: Built) -> str:
-    """A row a component: precision asked and delivered, size, worst parity, time spent now."""
-    rows = [_row(c, built) for c in built.plan.graph.components]
-    end = built.records["end_to_end"]
-    rows.append(["end to end", "", "", "", *_parity(end.result), _spent(built, "")])
-    text = table(["component", "asked", "delivered", "file", "worst parity", "at", "time"], rows)
-    notes = sorted({n for c in built.plan.graph.components for n in _notes(c, built)})
-    return "\n".join([text, *notes])
+    """A row a component: precision asked and delivered, size, worst parity, speed where measured, time spent now."""
+    components = built.plan.graph.components
+    rows = [_row(c, built) for c in components]
+    rows.append(["end to end", "", "", "", *_parity(built.records["end_to_end"].result), "", _spent(built, "")])
+    columns = ["component", "asked", "delivered", "file", "worst parity", "at", "speed", "time"]
+    if not any(c.raced for c in components):
+        rows, columns = [[*row[:-2], row[-1]] for row in rows], [c for c in columns if c != "speed"]
+    notes = dict.fromkeys(n for c in components for n in _notes(c, built))
+    return "\n".join([table(columns, rows), *_calibrated(built), *notes])
 
 
-def _row(c: Any, built: Built) -> list[str]:
-    record = built.records[f"{c.name}.build"].result
-    counts = record["delivered"]["file"]
-    got, total = counts.get(c.precision.type, 0), sum(counts.values())
+def _row(c: Component, built: Built) -> list[str]:
+    record = built.records[engine_of(c)].result
     verify = built.records[f"{c.name}.verify"].result
-    delivered = f"{c.precision.name} {got}/{total} nodes"
+    race = f"{_ratio(c, built):.2f}× {c.precision.higher.name}" if c.raced and c.precision.higher else ""
     return [
         c.name,
         c.precision.name,
-        delivered,
+        _delivered(c, record),
         megabytes(record["size"]),
         *_parity(verify),
+        race,
         _spent(built, c.name),
     ]
+
+
+def _delivered(c: Component, record: Mapping[str, Any]) -> str:
+    """`fp16 41/43 nodes`; of a quantized one the convolutions and matrix products, which are all it is about."""
+    if record.get("chosen") not in (None, c.precision.name):
+        return f"{record['chosen']}, faster"
+    if c.quantize is not None and not c.quantized:
+        return "fp32, by policy"
+    kind, unit = ("heavy", "Conv/MatMul") if c.quantized else ("file", "nodes")
+    counts = record["delivered"].get(kind, record["delivered"]["file"])
+    return f"{c.precision.name} {counts.get(c.precision.type, 0)}/{sum(counts.values())} {unit}"
+
+
+def _ratio(c: Component, built: Built) -> float:
+    return float(built.records[f"{c.name}.race"].result["ratio"])
 
 
 def _parity(result: Mapping[str, Any]) -> list[str]:
@@ -72,16 +89,40 @@ def _parity(result: Mapping[str, Any]) -> list[str]:
     return [f"{worst:.1f} dB" + (f" ≥ {gate:g}" if gate is not None else ""), point]
 
 
-def _notes(c: Any, built: Built) -> Iterator[str]:
+def _calibrated(built: Built) -> Iterator[str]:
+    """What scales were made from, and what each component costs at the pipeline's end."""
+    for step, record in built.records.items():
+        if "coverage" in record.result:
+            covered = (
+                f"{dim} {c['seen'][0]} … {c['seen'][1]} of {c['profile'][0]} … {c['profile'][1]}"
+                for dim, c in record.result["coverage"].items()
+                if c["profile"][0] != c["profile"][1]
+            )
+            name = step.removeprefix("coverage_").removesuffix(".coverage")
+            yield f" calibrated on {name}, {record.result['samples']} samples: {', '.join(covered)}"
+    if "swaps" in built.records:
+        swaps = built.records["swaps"].result
+        told = (f"{name} {min(p['snr_db'] for p in wires.values()):.1f} dB" for name, wires in swaps["swaps"].items())
+        yield f" end to end at {swaps['point']}, float32 but for: {', + '.join(told)}"
+
+
+def _notes(c: Component, built: Built) -> Iterator[str]:
     """What a reader would otherwise take for granted."""
-    executed = built.records[f"{c.name}.build"].result["delivered"].get("executed", {})
-    other = sorted(t for t in executed if t != c.precision.type)
-    if other and c.precision.type not in executed:
-        yield f" note: {c.backend.name} here computes {c.precision.name} files in {' and '.join(other)}, between casts"
+    record = built.records[engine_of(c)].result
+    executed = record["delivered"].get("executed", {})
+    nothing = c.quantize is not None and not c.quantized
+    if executed and c.precision.type not in executed and not nothing and "chosen" not in record:
+        others = " and ".join(sorted(executed))
+        yield f" note: {c.backend.name} here computes {c.precision.name} files in {others}, between casts"
+    if c.raced and _ratio(c, built) >= 1 and "chosen" not in record and c.precision.higher:
+        higher, name = c.precision.higher.name, c.precision.name
+        yield f" note: {c.name} is slower in {name} than in {higher}; only_if_faster=true keeps {higher} there"
     weights = built.records[f"{c.name}.export"].result.get("weights", {})
     if weights.get("missing"):
         share = f"{weights['loaded']} of {weights['loaded'] + weights['missing']} parameters"
         yield f" note: {c.name} has {share} from {weights['checkpoint']}, the rest is seeded"
+    for wire in built.records[f"{c.name}.verify"].result["untrained"] if c.quantized else ():
+        yield f" note: no audio distances of {wire}: they mean nothing where weights are untrained"
 
 
 def _spent(built: Built, component: str) -> str:
