@@ -52,10 +52,11 @@ def compare(got: np.ndarray, reference: np.ndarray) -> Parity:
 def pooled_cosine(got: np.ndarray, reference: np.ndarray, shape: Sequence[str | int]) -> float | None:
     """The smallest cosine, over the rows of axis 0, of what is left after the mean over all other dynamic axes.
 
-    What an encoder's user compares: one vector a sentence or a recording. None where no such axis is there, or where nothing but one number a row would be left.
+    What an encoder's user compares: one vector a sentence or a recording. None where there is no such axis, or where
+    nothing but one number a row would be left.
     """
     axes = tuple(i for i, axis in enumerate(shape) if i > 0 and isinstance(axis, str))
-    if not axes or len(axes) == len(shape) - 1 or got.size == got.shape[0] * math.prod(got.shape[i] for i in axes):
+    if not axes or math.prod(n for i, n in enumerate(got.shape) if i > 0 and i not in axes) < 2:
         return None
     x, r = (v.astype(np.float64).mean(axes).reshape(len(v), -1) for v in (got, reference))
     norms = np.linalg.norm(x, axis=1) * np.linalg.norm(r, axis=1)

@@ -46,9 +46,8 @@ def end_to_end(graph: Graph) -> Step:
 
 def swaps(graph: Graph) -> Step:
     """The float32 pipeline with one component after another replaced by its engine: what each one costs."""
-    lowered = [
-        c.name for c in graph.components if c.quantized or (c.quantize is None and c.precision.type != "float32")
-    ]
+    others = {c.name for c in graph.components if c.quantize is None and c.precision.type != "float32"}
+    lowered = [c.name for c in graph.components if c.quantized or c.name in others]
     fields = {"components": _components(graph), "outputs": _outputs(graph), "lowered": lowered}
     return _whole(graph, "swaps", fields, exports(graph, fields["components"]))
 
