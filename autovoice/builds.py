@@ -1,4 +1,4 @@
-"""Build what an invocation describes: plan, run what must run, publish the folder."""
+"""Build what an invocation describes, or run some steps alone: plan, run what must run, publish the folder."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 from autovoice.driver import Listener, Outcome, run_plan
 from autovoice.errors import AutovoiceError
 from autovoice.invocation import Invocation
-from autovoice.plan import Plan, Planned
+from autovoice.plan import Plan, Planned, make_plan
 from autovoice.progress import listener
+from autovoice.recipe import Step
+from autovoice.sources import add_cwd_to_path
 from autovoice.store import Record
 from autovoice.workers import WorkerExecutor
 
@@ -36,32 +38,48 @@ def build(invocation: Invocation, executor: Executor | None = None) -> Built:
     from autovoice.publish import publish
 
     plan, store = invocation.plan, invocation.store
-    outcome = _run(invocation, executor) if plan.to_run else Outcome(_reused(plan))
-    store.save_last(plan.graph.spec.pipeline.name, outcome.records)
-    if outcome.errors:
-        raise _failure(plan, outcome)
+    outcome = _finished(plan, invocation, executor)
     written = publish(plan, outcome.records, store, invocation.folder, invocation.identity)
     return Built(plan, outcome.records, outcome.ran, invocation.folder, written)
+
+
+def run_steps(invocation: Invocation, steps: Sequence[Step], executor: Executor | None = None) -> Mapping[str, Record]:
+    """Run what is missing of these steps, each after those it needs, with the store in use; nothing is published.
+
+    Their records, by step. Raises BuildFailed with every failed step, ConfigError for files that do not exist.
+    """
+    add_cwd_to_path()
+    plan = make_plan(invocation.graph, invocation.store, steps)
+    return _finished(plan, invocation, executor).records
+
+
+def _finished(plan: Plan, invocation: Invocation, executor: Executor | None) -> Outcome:
+    """What became of a plan all of whose steps have a record now; remembered for the next plan's reasons."""
+    outcome = _run(plan, invocation, executor) if plan.to_run else Outcome(_reused(plan))
+    invocation.store.save_last(plan.graph.spec.pipeline.name, outcome.records)
+    if outcome.errors:
+        raise _failure(plan, outcome)
+    return outcome
 
 
 def _reused(plan: Plan) -> dict[str, Record]:
     return {p.step.id: p.record for p in plan.steps if p.record is not None}
 
 
-def _run(invocation: Invocation, executor: Executor | None) -> Outcome:
-    plan, settings = invocation.plan, invocation.settings
+def _run(plan: Plan, invocation: Invocation, executor: Executor | None) -> Outcome:
+    settings, store = invocation.settings, invocation.store
     own, slots = None, None
     if executor is None:
         slots = min(settings.workers, len(plan.to_run))
         executor = own = WorkerExecutor(slots, _preload(plan.to_run))
     shown: Listener = listener(len(plan.to_run))
     try:
-        outcome = run_plan(plan, invocation.store, executor, shown, settings.keep_going, slots)
+        outcome = run_plan(plan, store, executor, shown, settings.keep_going, slots)
     except BaseException:
         if own is not None:
             own.kill()
         for planned in plan.to_run:
-            invocation.store.sweep_abandoned(planned.key)
+            store.sweep_abandoned(planned.key)
         raise
     finally:
         shown.close()

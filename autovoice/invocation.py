@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,12 @@ class Invocation:
     def graph(self) -> Graph:
         reader = SpecReader(self.data, self._lookup)
         return build_graph(reader.build(), reader.faults)
+
+    @cached_property
+    def whole_graph(self) -> Graph:
+        """The graph with everything downstream of `targets` too, for tasks that only look at these."""
+        reader = SpecReader(self.data, self._lookup)
+        return build_graph(replace(reader.build(), targets=()), reader.faults)
 
     @cached_property
     def store(self) -> Store:

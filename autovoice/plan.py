@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,9 +39,12 @@ class Plan:
         return tuple(p for p in self.steps if p.step.component == component)
 
 
-def make_plan(graph: Graph, store: Store) -> Plan:
-    """Every key and every hit. Raises ConfigError for files and modules that do not exist."""
-    steps = steps_of(graph)
+def make_plan(graph: Graph, store: Store, steps: Sequence[Step] | None = None) -> Plan:
+    """Every key and every hit; `steps`, each after those it needs, in place of a whole build's.
+
+    Raises ConfigError for files and modules that do not exist.
+    """
+    steps = steps_of(graph) if steps is None else steps
     made = _Keys(graph)
     records: dict[str, Record | None] = {}
     for step in steps:

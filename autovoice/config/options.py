@@ -7,6 +7,7 @@ OPTIONS = {
         *("sampling_temperature", "output_sample_rate"),
     ),
     "run": ("feeds", "output", "folder"),
+    "calibration_data": ("input", "output", "samples", "selection", "seed"),
     "gc": ("dry_run",),
 }
 EVERY = frozenset(name for names in OPTIONS.values() for name in names)

@@ -69,7 +69,11 @@ class SpecReader(ChoiceReader):
             example = None
         numbers = next(iter(example.values())) if example else None
         if example and not _drawable(next(iter(example)), numbers):
-            r.fault("example", f"got {example!r}", "two numbers for normal, uniform, integers; one for the others")
+            r.fault(
+                "example",
+                f"got {example!r}",
+                "two numbers for normal, uniform, integers; any for cycle; one for the others",
+            )
             example = None
         audio = r.take("audio", int, None)
         if audio is not None and audio < 1:
@@ -197,10 +201,12 @@ class SpecReader(ChoiceReader):
         return found
 
 
-EXAMPLES = ("normal", "uniform", "constant", "bernoulli", "integers")
+EXAMPLES = ("normal", "uniform", "constant", "bernoulli", "integers", "cycle")
 
 
 def _drawable(kind: str, value: Any) -> bool:
     numbers = value if isinstance(value, list) else [value]
-    wanted = 2 if kind in ("normal", "uniform", "integers") else 1
+    if kind == "cycle" and not numbers:
+        return False
+    wanted = len(numbers) if kind == "cycle" else 2 if kind in ("normal", "uniform", "integers") else 1
     return len(numbers) == wanted and all(isinstance(n, int | float) for n in numbers)

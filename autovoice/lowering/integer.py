@@ -15,6 +15,9 @@ from autovoice.files import link_or_copy
 from autovoice.lowering.policy import chosen_nodes
 from autovoice.onnx_io import save
 
+#: what ONNX Runtime has integer kernels for that write float32
+_FLOAT_OUTPUT = ["MatMul", "Gemm"]
+
 
 def to_u8s8(
     source: Path,
@@ -27,8 +30,9 @@ def to_u8s8(
     """Q/DQ pairs around the chosen nodes, by ONNX Runtime's quantizer, with the scales that `ranges` give.
 
     Activations are uint8 with a zero point, weights int8, symmetric, a scale for each output channel; `bias` int32.
-    Outputs of the chosen nodes are quantized too: only so does ONNX Runtime fuse them into integer operators.
-    Deterministic: the same ranges give the same bytes.
+    Outputs of convolutions are quantized too, since only so does ONNX Runtime fuse them into integer operators;
+    those of matrix products stay float, which its kernels can write. Nodes that are not quantized read float32
+    values wherever there are any. Deterministic: the same ranges give the same bytes.
     """
     model = onnx.load(source)
     nodes = chosen_nodes(model, quantize, keep)
@@ -63,9 +67,39 @@ def _quantized(model: onnx.ModelProto, nodes: list[str], ranges: Ranges, bias: b
         nodes_to_quantize=nodes,
         nodes_to_exclude=[],
         op_types_to_quantize=sorted({types[n] for n in nodes}),
-        extra_options={"ActivationSymmetric": False, "WeightSymmetric": True, "QuantizeBias": bias},
+        extra_options={
+            "ActivationSymmetric": False,
+            "WeightSymmetric": True,
+            "QuantizeBias": bias,
+            "OpTypesToExcludeOutputQuantization": _FLOAT_OUTPUT,
+        },
     )
     quantizer.quantize_model()
+    _read_floats(quantizer.model.model.graph, set(nodes))
     quantizer.model.topological_sort()  # it appends its nodes at the end
     made: onnx.ModelProto = quantizer.model.model
     return made
+
+
+def _read_floats(graph: onnx.GraphProto, quantized: set[str]) -> None:
+    """Let every node that is not quantized read what was there before quantization, in place.
+
+    The quantizer hands the rounded copy of a tensor to all its readers: residual sums and norms among them, which
+    lose accuracy and win nothing. The output of a quantized convolution exists in 8 bits alone.
+    """
+    made = {o: n for n in graph.node for o in n.output}
+    for node in graph.node:
+        if node.name in quantized or node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        for i, name in enumerate(node.input):
+            source = _before(name, made)
+            if source is not None and (source not in made or made[source].name not in quantized):
+                node.input[i] = source
+
+
+def _before(name: str, made: Mapping[str, onnx.NodeProto]) -> str | None:
+    """The float tensor that `name` is the rounded copy of; None when it is no such copy."""
+    back = made.get(name)
+    if back is None or back.op_type != "DequantizeLinear" or back.input[0] not in made:
+        return None
+    return made[back.input[0]].input[0]

@@ -20,6 +20,7 @@ from autovoice.recipe.step import (
     model_targets,
     onnx_files,
     outputs_of,
+    policy,
     reads,
     senders,
     symbols_of,
@@ -32,7 +33,7 @@ from autovoice.spec import AUDIO_METRICS, Component, Keep
 
 def component_steps(graph: Graph, c: Component) -> list[Step]:
     """The source step first."""
-    steps = [source(graph, c), _reference(graph, c), _lower(c), _build(graph, c)]
+    steps = [source(graph, c), reference(graph, c), _lower(c), _build(graph, c)]
     if c.raced:
         high = higher(c)
         steps += [_lower(high, f"lower_{high.precision.name}"), _build(graph, high, f"_{high.precision.name}")]
@@ -63,7 +64,7 @@ def source(graph: Graph, c: Component) -> Step:
     return component_step(c, "export", fields | model(c), files=weights(c), targets=model_targets(c))
 
 
-def _reference(graph: Graph, c: Component) -> Step:
+def reference(graph: Graph, c: Component) -> Step:
     """The float32 outputs of the module itself, on what its producers' modules really send."""
     ins = inputs_of(graph, c)
     used = closed(symbols_of(t["shape"] for t in (*ins.values(), *outputs_of(c).values())), graph.dims)
@@ -81,6 +82,13 @@ def _reference(graph: Graph, c: Component) -> Step:
 
 
 def _lower(c: Component, name: str = "") -> Step:
+    needs = {"export": f"{c.name}.export"}
+    if c.quantized:
+        needs["ranges"] = f"{c.name}.ranges"
+    return component_step(c, "lower", lowering_fields(c), needs, targets=targets_of(c.lowering), name=name)
+
+
+def lowering_fields(c: Component) -> dict[str, Any]:
     keep = {k: list(v) for k, v in asdict(c.precision.keep | c.keep).items()}
     fields: dict[str, Any] = {
         "precision": {"name": c.precision.name, "type": c.precision.type},
@@ -88,17 +96,9 @@ def _lower(c: Component, name: str = "") -> Step:
         "keep": keep,
         "own_keep": {k: list(v) for k, v in asdict(c.keep).items()},
     }
-    needs = {"export": f"{c.name}.export"}
     if c.quantize is not None:
         fields["quantize"] = policy(c)
-    if c.quantized:
-        needs["ranges"] = f"{c.name}.ranges"
-    return component_step(c, "lower", fields, needs, targets=targets_of(c.lowering), name=name)
-
-
-def policy(c: Component) -> dict[str, Any]:
-    assert c.quantize is not None
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(c.quantize).items()}
+    return fields
 
 
 def _build(graph: Graph, c: Component, suffix: str = "") -> Step:

@@ -87,6 +87,12 @@ def backend(b: Backend) -> dict[str, Any]:
     return {"name": b.name, "target": b.target, "options": dict(b.options)}
 
 
+def policy(c: Component) -> dict[str, Any]:
+    """What is quantized, as plain data."""
+    assert c.quantize is not None
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(c.quantize).items()}
+
+
 def model(c: Component) -> dict[str, Any]:
     assert c.model is not None
     checkpoint = c.checkpoint and {k: v for k, v in asdict(c.checkpoint).items() if k != "path"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import traceback
 import warnings
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 
@@ -31,11 +33,40 @@ def run(context: Context) -> dict[str, Any]:
     if fields["export"]["simplify"]:
         model = simplified(model)
         name_axes(model, fields["inputs"], fields["outputs"], fields["formulas"])
+    name_weights(model, module)
     model.producer_name, model.doc_string = "autovoice", ""
     name_nodes(model)
     save(model, context.out / "model.onnx")
     parameters = sum(p.numel() for p in module.parameters())
     return {"nodes": len(model.graph.node), "parameters": parameters, "weights": weights}
+
+
+def name_weights(model: onnx.ModelProto, module: torch.nn.Module) -> None:
+    """Call constants that are a parameter, or its transpose, bit for bit, by that parameter's name, in place.
+
+    Optimisers fold the transposes of linear layers and name what comes out by number; policies mean nodes by the
+    names of their weights. Parameters that equal another one are left as they are.
+    """
+    known: dict[tuple[tuple[int, ...], bytes], set[str]] = {}
+    for name, parameter in module.named_parameters():
+        for array in (parameter.detach().numpy(), parameter.detach().numpy().T)[: min(parameter.ndim, 2)]:
+            known.setdefault(_identity(array), set()).add(name)
+    taken = {t.name for t in model.graph.initializer} | {o for n in model.graph.node for o in n.output}
+    renamed: dict[str, str] = {}
+    for tensor in model.graph.initializer:
+        names = known.get(_identity(onnx.numpy_helper.to_array(tensor)), set()) if len(tensor.dims) > 1 else set()
+        if len(names) == 1 and not names & taken:
+            (name,) = names
+            taken.add(name)
+            renamed[tensor.name] = name
+            tensor.name = name
+    for node in model.graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = renamed.get(name, name)
+
+
+def _identity(array: np.ndarray) -> tuple[tuple[int, ...], bytes]:
+    return array.shape, hashlib.sha256(np.ascontiguousarray(array).data).digest()
 
 
 def trace_inputs(fields: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -98,12 +98,19 @@ def _calibrated(built: Built) -> Iterator[str]:
                 for dim, c in record.result["coverage"].items()
                 if c["profile"][0] != c["profile"][1]
             )
-            name = step.removeprefix("coverage_").removesuffix(".coverage")
-            yield f" calibrated on {name}, {record.result['samples']} samples: {', '.join(covered)}"
+            yield f" calibrated on {_source(step, built)}, {record.result['samples']} samples: {', '.join(covered)}"
     if "swaps" in built.records:
         swaps = built.records["swaps"].result
         told = (f"{name} {min(p['snr_db'] for p in wires.values()):.1f} dB" for name, wires in swaps["swaps"].items())
         yield f" end to end at {swaps['point']}, float32 but for: {', + '.join(told)}"
+
+
+def _source(step: str, built: Built) -> str:
+    """`speech`, or of a component's own samples `npy (encoder)`."""
+    name, _, own = step.rpartition(".")
+    if not own or not name:
+        return step.removeprefix("coverage_")
+    return next(f"{c.calibration.name} ({name})" for c in built.plan.graph.components if c.name == name)
 
 
 def _notes(c: Component, built: Built) -> Iterator[str]:

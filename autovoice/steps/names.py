@@ -1,0 +1,4 @@
+"""File names that steps and tasks share. Imports nothing, so that a task can read results without the tools."""
+
+RANKING = "sensitivity.json"
+FOUND = "search.json"

@@ -1,0 +1,117 @@
+"""The cheapest list of exclusions with which a quantized component meets its gate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autovoice.measure.parity import misses
+from autovoice.measure.trial import Trial
+from autovoice.steps.context import Context
+from autovoice.steps.names import FOUND, RANKING
+from autovoice.steps.points import POINTS, feeds_at, load_point
+from autovoice.steps.sensitivity import trial_of
+from autovoice.steps.verify import parities
+
+Ranking = Sequence[Mapping[str, Any]]
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Write search.json: {excluded, quantized, tried: [{excluded, met, worst}], macs_share}.
+
+    Excluding costs the multiply-accumulates that then run in floating point. Nodes are ordered by the noise they
+    make alone per multiply-accumulate; the shortest prefix of that order that meets the gate is found by bisection
+    (noise of independent nodes adds, so that more exclusions mean less of it), and then everything excluded is tried
+    again without, the most expensive first. Every step of it is measured on the very points of verification.
+    """
+    fields = context.fields
+    ranking = json.loads((context.needs["sensitivity"] / RANKING).read_bytes())
+    nodes = [r for r in ranking if r["chosen"]]
+    order = sorted(nodes, key=lambda r: (-noise(r) / max(r["macs"], 1), r["node"]))
+    judge = _Judge(context, trial_of(context), [r["node"] for r in nodes])
+    excluded = _given_back(_prefix(order, judge), judge, fields["evaluations"])
+    share = 1 - sum(r["macs"] for r in excluded) / max(sum(r["macs"] for r in ranking), 1)
+    names = [r["node"] for r in excluded]
+    quantized = [r["node"] for r in nodes if r["node"] not in names]
+    met = bool(judge(names)["met"])
+    result = {
+        "excluded": sorted(names),
+        "quantized": sorted(quantized),
+        "met": met,
+        "worst": judge(names)["worst"],
+        "before": judge([])["worst"],
+        "macs_share": round(share - _outside(ranking), 4),
+        "tried": judge.tried,
+    }
+    (Path(context.out) / FOUND).write_text(json.dumps(result, indent=1) + "\n")
+    return {k: result[k] for k in ("excluded", "met", "macs_share", "worst", "before")} | {"tried": len(judge.tried)}
+
+
+def noise(entry: Mapping[str, Any]) -> float:
+    """Noise power over signal power of quantizing a node alone; where it is known, at the pipeline's output."""
+    db = entry["pipeline_snr_db"] if entry["pipeline_snr_db"] is not None else entry["snr_db"]
+    return float(10 ** (-db / 10))
+
+
+def _outside(ranking: Ranking) -> float:
+    """The share of multiply-accumulates that the starting policy leaves out already."""
+    total = max(sum(r["macs"] for r in ranking), 1)
+    return sum(r["macs"] for r in ranking if not r["chosen"]) / total
+
+
+class _Judge:
+    """Whether the gate is met with these nodes excluded, measured once each."""
+
+    def __init__(self, context: Context, trial: Trial, nodes: Sequence[str]) -> None:
+        self.trial, self.nodes, self.context = trial, nodes, context
+        self.known: dict[frozenset[str], dict[str, Any]] = {}
+
+    def __call__(self, excluded: Sequence[str]) -> dict[str, Any]:
+        key = frozenset(excluded)
+        if key not in self.known:
+            self.known[key] = self._measured(excluded)
+        return self.known[key]
+
+    @property
+    def tried(self) -> list[dict[str, Any]]:
+        return list(self.known.values())
+
+    def _measured(self, excluded: Sequence[str]) -> dict[str, Any]:
+        fields, needs = self.context.fields, self.context.needs
+        runner = self.trial.lowered([n for n in self.nodes if n not in set(excluded)])
+        shapes = {o["wire"]: o["shape"] for o in fields["outputs"].values()}
+        entries = []
+        for point in POINTS:
+            got = runner(feeds_at(point, fields["reads_points"], needs))
+            wires = {fields["outputs"][name]["wire"]: value for name, value in got.items()}
+            found = parities(wires, load_point(needs["reference"], point), point, shapes)
+            entries += [{"wire": w, "point": point, **p} for w, p in found.items()]
+        missed = [e for e in entries if misses(e, fields["gates"])]
+        worst = min(entries, key=lambda e: e["snr_db"])
+        told = {k: worst[k] for k in ("wire", "point", "snr_db", "cosine")}
+        return {"excluded": sorted(excluded), "met": not missed, "worst": told}
+
+
+def _prefix(order: Ranking, judge: Callable[[Sequence[str]], Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The shortest prefix of `order` that meets the gate when excluded."""
+    low, high = 0, len(order)
+    while low < high:
+        middle = (low + high) // 2
+        if judge([r["node"] for r in order[:middle]])["met"]:
+            high = middle
+        else:
+            low = middle + 1
+    return list(order[:high])
+
+
+def _given_back(excluded: list[Mapping[str, Any]], judge: _Judge, evaluations: int) -> list[Mapping[str, Any]]:
+    """What of it must really stay excluded, the most expensive tried first."""
+    for entry in sorted(excluded, key=lambda r: -r["macs"]):
+        if len(judge.tried) >= evaluations:
+            break
+        fewer = [r for r in excluded if r is not entry]
+        if judge([r["node"] for r in fewer])["met"]:
+            excluded = fewer
+    return excluded

@@ -1,0 +1,267 @@
+"""`task=calibration_data output=data.npz`: a calibration dataset out of recordings, and what is in it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autovoice.builds import run_steps
+from autovoice.calibration.dataset import (
+    Candidates,
+    Dataset,
+    Statistics,
+    candidate_steps,
+    candidates_of,
+    manifest_of,
+    write_dataset,
+)
+from autovoice.calibration.select import SELECTIONS, cover, coverage_of, places_of, random
+from autovoice.config.choices import ChoiceReader
+from autovoice.config.options import EVERY
+from autovoice.config.reader import Reader
+from autovoice.errors import ConfigError, Fault, StoreError, nearest
+from autovoice.invocation import Invocation
+from autovoice.spec import Calibration, Target
+from autovoice.store import Record
+from autovoice.table import megabytes, table
+
+EXAMPLE = "autovoice task=calibration_data input=my_recordings/ output=data.npz samples=100"
+#: below this many samples, ranges depend on which ones were taken
+ENOUGH = 100
+#: candidates for a sample, and the most of them that are drawn for the sake of choice alone
+FACTOR, MOST = 4, 1000
+#: what the steps of candidates are called after
+_NAME = "dataset"
+_BARS = "▁▂▃▄▅▆▇█"
+_WIDTH = 24
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of this task."""
+
+    output: Path
+    input: str | None
+    samples: int
+    seed: int
+    selection: str
+
+    @property
+    def candidates(self) -> int:
+        return self.samples if self.selection == "first" else max(self.samples, min(FACTOR * self.samples, MOST))
+
+
+def run(invocation: Invocation) -> int:
+    request = _request(invocation)
+    invocation.check()
+    calibration = _calibration(invocation, request)
+    store = invocation.store
+    store.prepare()
+    with store.in_use():
+        records = run_steps(invocation, candidate_steps(invocation.graph, calibration))
+        folders = {step: store.folder(r.key) for step, r in records.items()}
+        dims = records[f"coverage_{_NAME}"].inputs["fields"]["dims"]
+        candidates = candidates_of(invocation.graph, calibration, folders, dims)
+        chosen = _chosen(request, candidates, dims)
+        coverage = coverage_of([candidates.sizes[i] for i in chosen], dims)
+        about = _about(invocation, request, calibration, records, len(candidates.files)) | {"coverage": coverage}
+        try:
+            data = write_dataset(request.output, candidates, chosen, about)
+        except OSError as e:
+            raise StoreError(f"{request.output}: {e.strerror}", "output=/another/folder/data.npz") from e
+    print(_told(invocation, request, data, coverage, len(candidates.files)), flush=True)
+    return 0
+
+
+# -- what is asked for -----------------------------------------------------------------------------
+
+
+def _request(invocation: Invocation) -> Request:
+    """Raises ConfigError with every fault."""
+    r = Reader(invocation.data, "", [])
+    output = r.take("output", str, None)
+    request = Request(
+        Path(output or ""),
+        r.take("input", str, None),
+        r.take("samples", int, 100),
+        r.take("seed", int, 0),
+        r.take("selection", str, "coverage"),
+    )
+    if request.samples < 1:
+        r.fault("samples", f"must be at least 1, got {request.samples}", "samples=100")
+    if request.seed < 0:
+        r.fault("seed", f"must not be negative, got {request.seed}", "seed=0")
+    if request.selection not in SELECTIONS:
+        fact = f"unknown selection '{request.selection}'"
+        r.fault("selection", fact, nearest(request.selection, SELECTIONS))
+    r.faults += [Fault("output", "task=calibration_data needs output=", EXAMPLE)] if output is None else []
+    r.faults += list(_unwritable(request.output)) if output is not None else []
+    if r.faults:
+        raise ConfigError(r.faults)
+    return request
+
+
+def _unwritable(path: Path) -> Iterator[Fault]:
+    if path.suffix != ".npz":
+        yield Fault(
+            "output", f"{path} is no .npz file", f"output={path.with_suffix('.npz') if path.name else 'data.npz'}"
+        )
+    elif not path.parent.is_dir():
+        yield Fault("output", f"there is no folder {path.parent}", f"mkdir -p {shlex.quote(str(path.parent))}")
+    elif path.is_dir():
+        yield Fault("output", f"{path} is a folder", f"output={path / 'data.npz'}")
+    elif manifest_of(path).exists() and not _is_manifest(manifest_of(path)):
+        fact = f"its manifest {manifest_of(path)} would replace a file that is none"
+        yield Fault("output", fact, "move it away, or give another name: output=other.npz")
+
+
+def _is_manifest(path: Path) -> bool:
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(data, dict) and {"samples", "selection", "provenance"} <= data.keys()
+
+
+def _calibration(invocation: Invocation, request: Request) -> Calibration:
+    """The composed calibration, drawing as many candidates as are wanted, of `input` where it is given."""
+    node = dict(invocation.data.get("calibration") or {})
+    if request.input is not None:
+        node["files"] = request.input
+    reader = ChoiceReader(invocation.data, lambda group, name, where: Fault(where, f"no {group}"))
+    spec = reader.calibration(Reader(node, "calibration", reader.faults))
+    reader.faults += _undrawable(spec, request.input)
+    if reader.faults or spec.source is None:
+        raise ConfigError(reader.faults)
+    asked = {"samples": request.candidates, "seed": request.seed}
+    kwargs = dict(spec.source.kwargs) | {k: v for k, v in asked.items() if k in spec.source.kwargs}
+    least = min(spec.min_samples, request.samples)
+    return replace(spec, name=_NAME, source=Target(spec.source.path, kwargs), min_samples=least)
+
+
+def _undrawable(spec: Calibration, given: str | None) -> Iterator[Fault]:
+    fix = "calibration=speech, or another that has a `source:` and level: pipeline"
+    if spec.source is None:
+        yield Fault("calibration", f"'{spec.name}' has no source to draw samples from", fix)
+    elif spec.level != "pipeline":
+        yield Fault("calibration", f"'{spec.name}' has samples of single components (level {spec.level})", fix)
+    where = "calibration.files" if given is None else "input"
+    for fact in spec.absent:
+        yield Fault(where, fact, f"{where}=/path/to/file, a folder or a pattern")
+
+
+def _chosen(request: Request, candidates: Candidates, dims: Mapping[str, Any]) -> Sequence[int]:
+    available = len(candidates.files)
+    if request.selection == "random":
+        return random(available, request.samples, request.seed)
+    if request.selection == "first" or available <= request.samples:
+        return range(min(available, request.samples))
+    places = places_of(candidates.sizes, dims)
+    return cover(places, candidates.features(), request.samples, request.seed)
+
+
+def _about(
+    invocation: Invocation, request: Request, calibration: Calibration, records: Mapping[str, Record], drawn: int
+) -> dict[str, Any]:
+    """What the manifest says of where the samples come from."""
+    assert calibration.source is not None
+    inputs = records[f"samples_{_NAME}"].inputs
+    files = {n: {"path": str(p), "sha256": inputs["files"][f"data {n}"]} for n, p in calibration.files}
+    tools: dict[str, str] = {}
+    for record in records.values():
+        tools |= record.inputs["tools"]
+    return {
+        "pipeline": invocation.graph.spec.pipeline.name,
+        "selection": request.selection,
+        "seed": request.seed,
+        "wanted": request.samples,
+        "candidates": drawn,
+        "provenance": {
+            "calibration": invocation.data["calibration"]["name"],
+            "source": calibration.source.path,
+            "kwargs": dict(calibration.source.kwargs),
+            "files": files,
+            "steps": {step: r.key for step, r in records.items()},
+        },
+        "tools": dict(sorted(tools.items())),
+    }
+
+
+# -- what is shown ---------------------------------------------------------------------------------
+
+
+def _told(invocation: Invocation, request: Request, data: Dataset, coverage: Mapping[str, Any], candidates: int) -> str:
+    """A row an input, a line a dim, what to mind, and the command that uses the data."""
+    count, size = len(data.samples), megabytes(request.output.stat().st_size)
+    head = f"{request.output}: {count} of {candidates} candidates ({request.selection}), {size}"
+    columns = ["component", "input", "dtype", "shape", "min", "mean", "max", "std", "histogram"]
+    rows = list(_rows(data))
+    ranged = {n: c for n, c in coverage.items() if c["profile"][0] != c["profile"][1]}
+    covered = [_covered(name, c) for name, c in ranged.items()]
+    warned = [f" warning: {w}" for w in (*_few(request, count), *_uncovered(ranged))]
+    use = shlex.join(["autovoice", *_kept(invocation), "precision=int8", "calibration=npz"])
+    use += f" calibration.files={shlex.quote(str(request.output))}"
+    return "\n".join([head, "", table(columns, rows), "", *covered, *warned, str(manifest_of(request.output)), use])
+
+
+def _rows(data: Dataset) -> Iterator[list[str]]:
+    before = ""
+    for (component, name), s in data.inputs.items():
+        numbers = [f"{v:.4g}" for v in (s.low, s.mean, s.high, s.std)]
+        yield [component if component != before else "", name, s.dtype, _shape(s), *numbers, _bars(s)]
+        before = component
+
+
+def _shape(s: Statistics) -> str:
+    low, high = s.shapes
+    return "×".join(str(a) if a == b else f"{a}…{b}" for a, b in zip(low, high, strict=True)) or "scalar"
+
+
+def _bars(s: Statistics) -> str:
+    """Between the smallest and the largest value; nothing for integers, and for one that is always the same."""
+    return _bar_line(s.bars(_WIDTH)) if s.dtype.startswith("float") and s.low < s.high else ""
+
+
+def _bar_line(counts: Sequence[int] | np.ndarray) -> str:
+    """A blank for no value at all, so that the lowest bar says where rare ones lie."""
+    most = max(counts)
+    return "".join(_BARS[-(-int(c) * len(_BARS) // int(most)) - 1] if c else " " for c in counts)
+
+
+def _covered(name: str, c: Mapping[str, Any]) -> str:
+    seen, profile = ("…".join(map(str, c[k])) for k in ("seen", "profile"))
+    return f" {name} {seen} of {profile}, {c['covered']:.0%} of its logarithmic range  |{_bar_line(c['counts'])}|"
+
+
+def _few(request: Request, count: int) -> Iterator[str]:
+    if count < request.samples:
+        yield f"the source gave {count} samples, {request.samples} were wanted: give more data, input=my_recordings/"
+    if count < ENOUGH:
+        more = f"samples={ENOUGH}" if request.samples < ENOUGH else "more data"
+        yield f"{count} samples are few: below {ENOUGH} ranges depend on which ones were taken; {more}"
+
+
+def _uncovered(ranged: Mapping[str, Any]) -> Iterator[str]:
+    """Of dims that samples have at all: one by one they come, so that an axis of batches is 1 in each."""
+    for name, c in ranged.items():
+        if c["seen"] == [1, 1]:
+            continue
+        if c["covered"] < 0.5:
+            yield f"{name}: less than half of the profile's logarithmic range is covered; longer and shorter data"
+        if c["seen"][1] < c["opt"]:
+            yield f"{name}: the largest sample has {c['seen'][1]}, opt is {c['opt']}; longer data, or a smaller opt"
+
+
+def _kept(invocation: Invocation) -> Iterator[str]:
+    """The overrides that describe the model: whoever uses the data repeats them."""
+    for override in invocation.overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        own = key in EVERY - {"targets"} or key.split(".")[0] in ("task", "calibration", "precision", "hydra")
+        if not own:
+            yield override

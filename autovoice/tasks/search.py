@@ -1,0 +1,98 @@
+"""`task=search targets=[x] output=x.yaml`: the cheapest exclusions that meet the gate, as YAML to commit."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from autovoice.builds import run_steps
+from autovoice.errors import AutovoiceError, ConfigError, Fault, StoreError
+from autovoice.files import write_atomically
+from autovoice.invocation import Invocation
+from autovoice.recipe.search import search_steps
+from autovoice.recipe.step import policy
+from autovoice.spec import Component
+from autovoice.steps.names import FOUND
+from autovoice.tasks.sensitivity import quantized
+
+
+def run(invocation: Invocation) -> int:
+    """Exit code 1 where a component meets its gate with nothing quantized at best."""
+    invocation.check()
+    target = _target(invocation)
+    components = quantized(invocation)
+    steps = search_steps(invocation.whole_graph, components)
+    invocation.store.prepare()
+    with invocation.store.in_use():
+        records = run_steps(invocation, steps)
+        results = {c.name: _result(invocation, records[f"{c.name}.search"].key) for c in components}
+    lines = [told(c, results[c.name]) for c in components]
+    try:
+        write_atomically(target, yaml_of(invocation, components, results, lines, target).encode())
+    except OSError as e:
+        raise StoreError(f"{target}: {e.strerror}", "output=/another/file.yaml") from e
+    print("\n".join(lines))
+    print(f"{target}: {_command(target, invocation)}")
+    return 0
+
+
+def _target(invocation: Invocation) -> Path:
+    path = invocation.settings.output
+    if path is None:
+        fix = "output=my/conf/experiment/quantized.yaml; then experiment=quantized selects it"
+        raise ConfigError([Fault("output", "task=search needs a file to write to", fix)])
+    if path.suffix != ".yaml":
+        raise ConfigError([Fault("output", f"{path} is no .yaml file", f"output={path.with_suffix('.yaml')}")])
+    if not path.parent.is_dir():
+        raise AutovoiceError(f"{path}: the folder {path.parent} does not exist", f"mkdir -p {path.parent}")
+    return path
+
+
+def _result(invocation: Invocation, key: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((invocation.store.folder(key) / FOUND).read_bytes())
+    return found
+
+
+def told(c: Component, result: Mapping[str, Any]) -> str:
+    """`vocoder: 5 of 78 nodes stay in floating point, 96.3% of the work is int8: 17.0 dB → 22.4 dB (max), 14 tried`."""
+    left, every = len(result["excluded"]), len(result["excluded"]) + len(result["quantized"])
+    before, after = result["before"], result["worst"]
+    return (
+        f"{c.name}: {left} of {every} nodes stay in floating point, {result['macs_share']:.1%} of the work is "
+        f"{c.precision.name}: {before['snr_db']:.1f} dB → {after['snr_db']:.1f} dB ({after['point']}), "
+        f"{len(result['tried'])} policies measured"
+    )
+
+
+def yaml_of(
+    invocation: Invocation,
+    components: Sequence[Component],
+    results: Mapping[str, Mapping[str, Any]],
+    lines: Sequence[str],
+    target: Path,
+) -> str:
+    """A file of the group `experiment`: the policies found, over whatever the components say themselves."""
+    data = {"component": {c.name: {"quantize": _policy(c, results[c.name])} for c in components}}
+    head = ["# @package _global_", f"# {_command(target, invocation)}", "#", "# Found by task=search:"]
+    body = yaml.safe_dump(data, sort_keys=False, width=120, default_flow_style=None)
+    return "\n".join([*head, *(f"# {line}" for line in lines), body])
+
+
+def _policy(c: Component, result: Mapping[str, Any]) -> dict[str, Any]:
+    """The component's policy with what was found excluded; nothing at all where all of it was."""
+    found = policy(c)
+    if not result["quantized"]:
+        return found | {"op_types": []}
+    return found | {"exclude": [*found["exclude"], *(glob.escape(n) for n in result["excluded"])]}
+
+
+def _command(target: Path, invocation: Invocation) -> str:
+    """How the file is used: as an experiment, where it stands in a folder of that name."""
+    tree = target.parent.parent if target.parent.name == "experiment" else Path("my/conf")
+    precision = next(c.precision.name for c in invocation.graph.components if c.quantized)
+    return f"autovoice --config-dir {tree} precision={precision} experiment={target.stem}"

@@ -1,0 +1,61 @@
+"""`task=sensitivity targets=[x]`: what quantizing each node alone costs, worst first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from autovoice.builds import run_steps
+from autovoice.errors import ConfigError, Fault
+from autovoice.invocation import Invocation
+from autovoice.recipe.search import LIMIT, sensitivity_steps
+from autovoice.spec import Component
+from autovoice.steps.names import RANKING
+from autovoice.table import table
+
+
+def run(invocation: Invocation) -> int:
+    invocation.check()
+    components = quantized(invocation)
+    steps = sensitivity_steps(invocation.whole_graph, components)
+    invocation.store.prepare()
+    with invocation.store.in_use():
+        records = run_steps(invocation, steps)
+        for c in components:
+            folder = invocation.store.folder(records[f"{c.name}.sensitivity"].key)
+            print(shown(c.name, json.loads((folder / RANKING).read_bytes())), flush=True)
+            print(f"{folder / RANKING}\n", flush=True)
+    return 0
+
+
+def quantized(invocation: Invocation) -> list[Component]:
+    """The components that `targets` names, or all, as far as their policy quantizes anything.
+
+    Raises ConfigError where that is none.
+    """
+    wanted = invocation.settings.targets
+    found = [c for c in invocation.whole_graph.components if c.quantized and (not wanted or c.name in wanted)]
+    if not found:
+        fact = f"{', '.join(wanted)}: quantizes nothing" if wanted else "no component quantizes anything"
+        raise ConfigError([Fault("targets", fact, "precision=int8, and quantize.op_types of the component not empty")])
+    return found
+
+
+def shown(name: str, ranking: Sequence[Mapping[str, Any]]) -> str:
+    """A row a node: how much it hurts alone, and what keeping it in floating point would cost."""
+    total = max(sum(r["macs"] for r in ranking), 1)
+    ends = ranking[0]["pipeline_snr_db"] is not None
+    head = [name, "weight", "alone", *(["at the end"] if ends else []), "work", "in the policy"]
+    rows = [
+        [
+            r["node"],
+            next(iter(r["weights"]), ""),
+            f"{r['snr_db']:.1f} dB",
+            *([f"{r['pipeline_snr_db']:.1f} dB"] if ends else []),
+            f"{r['macs'] / total:.1%}",
+            "yes" if r["chosen"] else "no",
+        ]
+        for r in ranking
+    ]
+    return f"{table(head, rows)}\n each node quantized alone, {LIMIT} calibration samples"
