@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from autovoice import sweep
 from autovoice.config import compose
 from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
 from autovoice.invocation import Invocation
@@ -116,24 +117,40 @@ def _hydra(arguments: list[str]) -> None:
     hydra.main(version_base="1.3", config_path=str(compose.conf_dir()), config_name="config")(_job)()
 
 
-def _job(config: DictConfig) -> int:
-    """One job of a sweep, in this process or in a launcher's. An error ends the job, not the sweep."""
+def _job(config: DictConfig) -> list[float] | int | None:
+    """One job of a sweep, in this process or in a launcher's. An error ends the job, not the sweep.
+
+    Returns what a sweeper that optimises asks for, None where the build failed; its exit code to any other.
+    """
     overrides = [o for o in HydraConfig.get().overrides.task]
+    folder, optimises = Path(HydraConfig.get().runtime.output_dir), "direction" in HydraConfig.get().sweeper
     print(f"\n── {' '.join(overrides)}", flush=True)
     try:
         composed = compose.plain(config, overrides)
-        code = run(Invocation(composed.data, composed.overrides, composed.lookup))
+        invocation = Invocation(composed.data, composed.overrides, composed.lookup)
+        wanted = list(composed.data["objectives"])
+        if optimises:
+            direction = HydraConfig.get().sweeper.direction
+            sweep.check_objectives(wanted, direction, bool(composed.data["timed"]))
+        code = run(invocation)
+        if not code and composed.data["task"] == "build":
+            found = sweep.objectives(invocation.folder)
+            sweep.save(folder, overrides, found)
+            return [found[name] for name in wanted] if optimises else code
     except AutovoiceError as e:
         code = report(e)
     if code:
-        Path(HydraConfig.get().runtime.output_dir, _FAILED).write_text(" ".join(overrides) + "\n")
-    return code
+        (folder / _FAILED).write_text(" ".join(overrides) + "\n")
+    return None if optimises else code
 
 
 class SweepCallback(Callback):
-    """Ends a sweep with exit code 1 when one of its jobs failed, whichever process ran it."""
+    """Ends a sweep with its Pareto front, and with exit code 1 when a job failed, whichever process ran it."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        front = sweep.pareto(Path(config.hydra.sweep.dir))
+        if front:
+            print(f"\n{front}", flush=True)
         failed = sorted(Path(config.hydra.sweep.dir).glob(f"*/{_FAILED}"))
         if failed:
             for path in failed:

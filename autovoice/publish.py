@@ -78,6 +78,7 @@ def manifest_of(plan: Plan, records: Mapping[str, Record], store: Store, overrid
         "outputs": list(graph.outputs),
         "components": [_component(graph, c, records) for c in graph.components],
         "end_to_end": dict(records["end_to_end"].result),
+        "latency": dict(records["latency"].result) if "latency" in records else None,
         "contract": dict(graph.spec.pipeline.contract),
         "tools": dict(sorted(tools.items())),
         "steps": {p.step.id: p.key for p in plan.steps},

@@ -264,3 +264,4 @@ class BuildSpec:
     dims: Mapping[str, Dim]
     components: tuple[Component, ...]
     targets: tuple[str, ...] = ()
+    timed: bool = False

@@ -178,7 +178,7 @@ def write_dataset(path: Path, candidates: Candidates, chosen: Iterable[int], abo
 def _write_sample(
     archive: zipfile.ZipFile, data: Dataset, candidates: Candidates, number: int, index: int
 ) -> dict[str, Any]:
-    entries = {}
+    entries: dict[str, dict[str, Any]] = {}
     for component, name, array in candidates.arrays(index):
         content = _npy(array)
         entry = f"{component}/{name}/{number:05d}"

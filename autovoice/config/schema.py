@@ -43,7 +43,8 @@ class SpecReader(ChoiceReader):
         targets = Reader(self.data, "", self.faults).strings("targets")
         for target in [t for t in dict.fromkeys(targets) if t not in nodes]:
             self.faults.append(Fault("targets", f"unknown component '{target}'", nearest(target, nodes)))
-        return BuildSpec(pipeline, dims, components, targets)
+        timed = Reader(self.data, "", self.faults).take("timed", bool, False)
+        return BuildSpec(pipeline, dims, components, targets, timed)
 
     # -- tensors and dims -------------------------------------------------------------------------
 

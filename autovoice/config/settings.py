@@ -21,7 +21,7 @@ _GROUPS = {
     "dims",
     "export",
     "gate",
-    "only_if_faster",
+    *("only_if_faster", "timed", "objectives"),
     "pipeline",
     "precision",
 }

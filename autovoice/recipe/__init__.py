@@ -16,7 +16,7 @@ cannot drift apart.
 from autovoice.graph import Graph
 from autovoice.recipe.calibration import calibration_steps
 from autovoice.recipe.component import component_steps
-from autovoice.recipe.pipeline import end_to_end, inputs, swaps
+from autovoice.recipe.pipeline import end_to_end, inputs, latency, swaps
 from autovoice.recipe.step import Step, engine_of
 
 __all__ = ["Step", "engine_of", "steps_of"]
@@ -32,4 +32,6 @@ def steps_of(graph: Graph) -> tuple[Step, ...]:
         steps += [source, *calibration.get(c.name, []), *rest]
     if any(c.quantized for c in graph.components) and len(graph.components) > 1:
         steps.append(swaps(graph))
+    if graph.spec.timed:
+        steps.append(latency(graph))
     return (*steps, end_to_end(graph))

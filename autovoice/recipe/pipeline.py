@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from autovoice.graph import Graph
+from autovoice.machine import machine
 from autovoice.recipe.component import audio_of, exports, gates
 from autovoice.recipe.step import TOOLS, Step, backend, closed, engine_of, outputs_of, own, symbols_of, tensor
 from autovoice.spec import Component
@@ -50,6 +51,14 @@ def swaps(graph: Graph) -> Step:
     lowered = [c.name for c in graph.components if c.quantized or c.name in others]
     fields = {"components": _components(graph), "outputs": _outputs(graph), "lowered": lowered}
     return _whole(graph, "swaps", fields, exports(graph, fields["components"]))
+
+
+def latency(graph: Graph) -> Step:
+    """The built pipeline timed at opt."""
+    fields = {"components": _components(graph), "machine": machine()}
+    needs = {"inputs": "inputs"} | {f"build:{c.name}": engine_of(c) for c in graph.components}
+    targets = (*own("latency"), *sorted({c.backend.target for c in graph.components}))
+    return Step("latency", "", "latency", fields, needs, {}, targets, TOOLS["latency"])
 
 
 def _whole(graph: Graph, kind: str, fields: dict[str, Any], more: dict[str, str] | None = None) -> Step:

@@ -30,12 +30,13 @@ TOOLS = {
     "race": ("numpy",),
     "verify": ("numpy",),
     "swaps": ("onnxruntime", "numpy"),
+    "latency": ("numpy",),
     "end_to_end": ("numpy",),
     "sensitivity": ("onnx", "onnxruntime", "numpy"),
     "search": ("onnx", "onnxruntime", "numpy"),
 }
 #: kinds that measure time: nothing else may run meanwhile
-ALONE = ("race",)
+ALONE = ("race", "latency")
 
 
 @dataclass(frozen=True)

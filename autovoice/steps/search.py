@@ -34,10 +34,12 @@ def run(context: Context) -> dict[str, Any]:
     excluded = _given_back(_prefix(order, judge), judge, fields["evaluations"])
     share = 1 - sum(r["macs"] for r in excluded) / max(sum(r["macs"] for r in ranking), 1)
     names = [r["node"] for r in excluded]
+    own = _own_weights(ranking)
     quantized = [r["node"] for r in nodes if r["node"] not in names]
     met = bool(judge(names)["met"])
     result = {
         "excluded": sorted(names),
+        "patterns": sorted(own.get(n, n) for n in names),
         "quantized": sorted(quantized),
         "met": met,
         "worst": judge(names)["worst"],
@@ -53,6 +55,15 @@ def noise(entry: Mapping[str, Any]) -> float:
     """Noise power over signal power of quantizing a node alone; where it is known, at the pipeline's output."""
     db = entry["pipeline_snr_db"] if entry["pipeline_snr_db"] is not None else entry["snr_db"]
     return float(10 ** (-db / 10))
+
+
+def _own_weights(ranking: Ranking) -> dict[str, str]:
+    """{node: a weight that it alone reads}: parameters keep their names over exports, nodes are numbered anew."""
+    readers: dict[str, list[str]] = {}
+    for r in ranking:
+        for weight in r["weights"]:
+            readers.setdefault(weight, []).append(r["node"])
+    return {nodes[0]: weight for weight, nodes in readers.items() if len(nodes) == 1}
 
 
 def _outside(ranking: Ranking) -> float:

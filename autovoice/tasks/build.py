@@ -41,9 +41,11 @@ def summary(built: Built) -> str:
     """A row a component: precision asked and delivered, size, worst parity, speed where measured, time spent now."""
     components = built.plan.graph.components
     rows = [_row(c, built) for c in components]
-    rows.append(["end to end", "", "", "", *_parity(built.records["end_to_end"].result), "", _spent(built, "")])
+    timed = built.records.get("latency")
+    whole = f"{timed.result['ms']:.4g} ms" if timed else ""
+    rows.append(["end to end", "", "", "", *_parity(built.records["end_to_end"].result), whole, _spent(built, "")])
     columns = ["component", "asked", "delivered", "file", "worst parity", "at", "speed", "time"]
-    if not any(c.raced for c in components):
+    if not whole and not any(c.raced for c in components):
         rows, columns = [[*row[:-2], row[-1]] for row in rows], [c for c in columns if c != "speed"]
     notes = dict.fromkeys(n for c in components for n in _notes(c, built))
     return "\n".join([table(columns, rows), *_calibrated(built), *notes])

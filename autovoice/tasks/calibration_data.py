@@ -9,19 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from autovoice.builds import run_steps
 from autovoice.calibration.dataset import (
     Candidates,
-    Dataset,
-    Statistics,
     candidate_steps,
     candidates_of,
     manifest_of,
     write_dataset,
 )
+from autovoice.calibration.report import summary
 from autovoice.calibration.select import SELECTIONS, cover, coverage_of, places_of, random
+from autovoice.calibration.signature import parameters_of
 from autovoice.config.choices import ChoiceReader
 from autovoice.config.options import EVERY
 from autovoice.config.reader import Reader
@@ -29,17 +27,13 @@ from autovoice.errors import ConfigError, Fault, StoreError, nearest
 from autovoice.invocation import Invocation
 from autovoice.spec import Calibration, Target
 from autovoice.store import Record
-from autovoice.table import megabytes, table
+from autovoice.table import megabytes
 
 EXAMPLE = "autovoice task=calibration_data input=my_recordings/ output=data.npz samples=100"
-#: below this many samples, ranges depend on which ones were taken
-ENOUGH = 100
 #: candidates for a sample, and the most of them that are drawn for the sake of choice alone
 FACTOR, MOST = 4, 1000
 #: what the steps of candidates are called after
 _NAME = "dataset"
-_BARS = "▁▂▃▄▅▆▇█"
-_WIDTH = 24
 
 
 @dataclass(frozen=True)
@@ -75,7 +69,9 @@ def run(invocation: Invocation) -> int:
             data = write_dataset(request.output, candidates, chosen, about)
         except OSError as e:
             raise StoreError(f"{request.output}: {e.strerror}", "output=/another/folder/data.npz") from e
-    print(_told(invocation, request, data, coverage, len(candidates.files)), flush=True)
+    size, drawn = megabytes(request.output.stat().st_size), len(candidates.files)
+    print(f"{request.output}: {len(chosen)} of {drawn} candidates ({request.selection}), {size}\n")
+    print(f"{summary(data, coverage, request.samples)}\n{manifest_of(request.output)}\n{_use(invocation, request)}")
     return 0
 
 
@@ -140,7 +136,8 @@ def _calibration(invocation: Invocation, request: Request) -> Calibration:
     if reader.faults or spec.source is None:
         raise ConfigError(reader.faults)
     asked = {"samples": request.candidates, "seed": request.seed}
-    kwargs = dict(spec.source.kwargs) | {k: v for k, v in asked.items() if k in spec.source.kwargs}
+    takes = spec.source.kwargs.keys() | (parameters_of(spec.source.path) or set())
+    kwargs = dict(spec.source.kwargs) | {k: v for k, v in asked.items() if k in takes}
     least = min(spec.min_samples, request.samples)
     return replace(spec, name=_NAME, source=Target(spec.source.path, kwargs), min_samples=least)
 
@@ -151,6 +148,9 @@ def _undrawable(spec: Calibration, given: str | None) -> Iterator[Fault]:
         yield Fault("calibration", f"'{spec.name}' has no source to draw samples from", fix)
     elif spec.level != "pipeline":
         yield Fault("calibration", f"'{spec.name}' has samples of single components (level {spec.level})", fix)
+    takes = parameters_of(spec.source.path) if spec.source is not None else None
+    if given is not None and takes is not None and "files" not in takes:
+        yield Fault("input", f"the source of calibration '{spec.name}' reads no files", "input=null, or " + fix)
     where = "calibration.files" if given is None else "input"
     for fact in spec.absent:
         yield Fault(where, fact, f"{where}=/path/to/file, a folder or a pattern")
@@ -193,69 +193,10 @@ def _about(
     }
 
 
-# -- what is shown ---------------------------------------------------------------------------------
-
-
-def _told(invocation: Invocation, request: Request, data: Dataset, coverage: Mapping[str, Any], candidates: int) -> str:
-    """A row an input, a line a dim, what to mind, and the command that uses the data."""
-    count, size = len(data.samples), megabytes(request.output.stat().st_size)
-    head = f"{request.output}: {count} of {candidates} candidates ({request.selection}), {size}"
-    columns = ["component", "input", "dtype", "shape", "min", "mean", "max", "std", "histogram"]
-    rows = list(_rows(data))
-    ranged = {n: c for n, c in coverage.items() if c["profile"][0] != c["profile"][1]}
-    covered = [_covered(name, c) for name, c in ranged.items()]
-    warned = [f" warning: {w}" for w in (*_few(request, count), *_uncovered(ranged))]
-    use = shlex.join(["autovoice", *_kept(invocation), "precision=int8", "calibration=npz"])
-    use += f" calibration.files={shlex.quote(str(request.output))}"
-    return "\n".join([head, "", table(columns, rows), "", *covered, *warned, str(manifest_of(request.output)), use])
-
-
-def _rows(data: Dataset) -> Iterator[list[str]]:
-    before = ""
-    for (component, name), s in data.inputs.items():
-        numbers = [f"{v:.4g}" for v in (s.low, s.mean, s.high, s.std)]
-        yield [component if component != before else "", name, s.dtype, _shape(s), *numbers, _bars(s)]
-        before = component
-
-
-def _shape(s: Statistics) -> str:
-    low, high = s.shapes
-    return "×".join(str(a) if a == b else f"{a}…{b}" for a, b in zip(low, high, strict=True)) or "scalar"
-
-
-def _bars(s: Statistics) -> str:
-    """Between the smallest and the largest value; nothing for integers, and for one that is always the same."""
-    return _bar_line(s.bars(_WIDTH)) if s.dtype.startswith("float") and s.low < s.high else ""
-
-
-def _bar_line(counts: Sequence[int] | np.ndarray) -> str:
-    """A blank for no value at all, so that the lowest bar says where rare ones lie."""
-    most = max(counts)
-    return "".join(_BARS[-(-int(c) * len(_BARS) // int(most)) - 1] if c else " " for c in counts)
-
-
-def _covered(name: str, c: Mapping[str, Any]) -> str:
-    seen, profile = ("…".join(map(str, c[k])) for k in ("seen", "profile"))
-    return f" {name} {seen} of {profile}, {c['covered']:.0%} of its logarithmic range  |{_bar_line(c['counts'])}|"
-
-
-def _few(request: Request, count: int) -> Iterator[str]:
-    if count < request.samples:
-        yield f"the source gave {count} samples, {request.samples} were wanted: give more data, input=my_recordings/"
-    if count < ENOUGH:
-        more = f"samples={ENOUGH}" if request.samples < ENOUGH else "more data"
-        yield f"{count} samples are few: below {ENOUGH} ranges depend on which ones were taken; {more}"
-
-
-def _uncovered(ranged: Mapping[str, Any]) -> Iterator[str]:
-    """Of dims that samples have at all: one by one they come, so that an axis of batches is 1 in each."""
-    for name, c in ranged.items():
-        if c["seen"] == [1, 1]:
-            continue
-        if c["covered"] < 0.5:
-            yield f"{name}: less than half of the profile's logarithmic range is covered; longer and shorter data"
-        if c["seen"][1] < c["opt"]:
-            yield f"{name}: the largest sample has {c['seen'][1]}, opt is {c['opt']}; longer data, or a smaller opt"
+def _use(invocation: Invocation, request: Request) -> str:
+    """The command that builds with the data."""
+    words = ["autovoice", *_kept(invocation), "precision=int8", "calibration=npz"]
+    return f"{shlex.join(words)} calibration.files={shlex.quote(str(request.output))}"
 
 
 def _kept(invocation: Invocation) -> Iterator[str]:

@@ -79,7 +79,7 @@ def yaml_of(
     """A file of the group `experiment`: the policies found, over whatever the components say themselves."""
     data = {"component": {c.name: {"quantize": _policy(c, results[c.name])} for c in components}}
     head = ["# @package _global_", f"# {_command(target, invocation)}", "#", "# Found by task=search:"]
-    body = yaml.safe_dump(data, sort_keys=False, width=120, default_flow_style=None)
+    body = yaml.safe_dump(data, sort_keys=False, width=100)
     return "\n".join([*head, *(f"# {line}" for line in lines), body])
 
 
@@ -88,7 +88,7 @@ def _policy(c: Component, result: Mapping[str, Any]) -> dict[str, Any]:
     found = policy(c)
     if not result["quantized"]:
         return found | {"op_types": []}
-    return found | {"exclude": [*found["exclude"], *(glob.escape(n) for n in result["excluded"])]}
+    return found | {"exclude": [*found["exclude"], *(glob.escape(n) for n in result["patterns"])]}
 
 
 def _command(target: Path, invocation: Invocation) -> str:

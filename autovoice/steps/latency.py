@@ -1,0 +1,33 @@
+"""The whole built pipeline timed at opt, one component after another as a caller would."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from statistics import median
+from typing import Any
+
+from autovoice.backends.base import backend_from_target
+from autovoice.measure.race import raced
+from autovoice.steps.context import Context
+from autovoice.steps.points import load_point
+
+POINT = "opt"
+
+
+def run(context: Context) -> dict[str, Any]:
+    """{"point", "rounds", "ms": median of the whole, "component_ms": {name: median}}."""
+    wires = load_point(context.needs["inputs"], POINT)
+    with ExitStack() as stack:
+        calls = {}
+        for name, c in context.fields["components"].items():
+            backend = backend_from_target(c["backend"]["target"], c["backend"]["options"])
+            engine = context.needs[f"build:{name}"] / f"engine{backend.suffix}"
+            session = stack.enter_context(backend.session_from_engine(engine, tuple(c["outputs"])))
+            feeds = {local: wires[wire] for local, wire in c["inputs"].items()}
+            calls[name] = (session, feeds)
+            wires |= {c["outputs"][local]["wire"]: value for local, value in session.run(feeds).items()}
+        times = raced(calls)
+    rounds = len(next(iter(times.values())))
+    whole = [sum(t[i] for t in times.values()) for i in range(rounds)]
+    each = {name: round(1000 * median(t), 4) for name, t in times.items()}
+    return {"point": POINT, "rounds": rounds, "ms": round(1000 * median(whole), 4), "component_ms": each}

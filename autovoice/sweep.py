@@ -1,0 +1,65 @@
+"""What a sweep is told of each of its builds, and the front of those that no other build beats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autovoice.errors import AutovoiceError, nearest
+from autovoice.manifest import read_manifest
+from autovoice.table import table
+
+FILE = "objectives.json"
+#: each with the direction that is better
+DIRECTIONS = {"snr_db": "maximize", "ms": "minimize", "megabytes": "minimize"}
+
+
+def objectives(folder: Path) -> dict[str, float]:
+    """Of a built folder: the worst SNR end to end, the time of the whole where it was measured, the files' size."""
+    manifest = read_manifest(folder)
+    parity = (p["snr_db"] for wires in manifest["end_to_end"]["parity"].values() for p in wires.values())
+    size = sum(c["size"] for c in manifest["components"])
+    found = {"snr_db": round(min(parity), 2), "megabytes": round(size / 1e6, 3)}
+    return found | ({"ms": manifest["latency"]["ms"]} if manifest["latency"] else {})
+
+
+def check_objectives(names: Sequence[str], directions: Any, timed: bool) -> None:
+    """Raise AutovoiceError unless a sweeper that optimises can be told all it asks for."""
+    for name in names:
+        if name not in DIRECTIONS:
+            raise AutovoiceError(f"objectives: unknown '{name}'", nearest(name, DIRECTIONS))
+    wanted = [DIRECTIONS[n] for n in names]
+    given = [directions] if isinstance(directions, str) else [str(getattr(d, "name", d)) for d in directions or ()]
+    if given != wanted:
+        fix = f"hydra.sweeper.direction=[{','.join(wanted)}], or another list of objectives"
+        raise AutovoiceError(f"hydra.sweeper.direction is {given}, objectives are {list(names)}", fix)
+    if "ms" in names and not timed:
+        raise AutovoiceError("objectives: nothing measures 'ms' in these builds", "timed=true, or leave it out")
+
+
+def save(folder: Path, overrides: Sequence[str], found: Mapping[str, float]) -> None:
+    """Beside the sweep's own files of one job."""
+    data = {"overrides": list(overrides), "objectives": dict(found)}
+    (folder / FILE).write_text(json.dumps(data, indent=1) + "\n")
+
+
+def pareto(sweep: Path) -> str:
+    """A table of a sweep's builds, those first that no other build beats in everything; "" where nothing was saved."""
+    jobs = [json.loads(path.read_bytes()) for path in sorted(sweep.glob(f"*/{FILE}"))]
+    names = [n for n in DIRECTIONS if jobs and all(n in j["objectives"] for j in jobs)]
+    distinct = {tuple(j["overrides"]): [j["objectives"][n] for n in names] for j in jobs}
+    if len(distinct) < 2:
+        return ""
+    front = {o for o, values in distinct.items() if not any(_beats(v, values, names) for v in distinct.values())}
+    ordered = sorted(distinct, key=lambda o: (o not in front, distinct[o]))
+    rows = [["*" if o in front else "", *(f"{v:.4g}" for v in distinct[o]), " ".join(o)] for o in ordered]
+    return table(["", *names, "overrides"], rows) + f"\n * on the Pareto front, {len(front)} of {len(distinct)} builds"
+
+
+def _beats(a: Iterable[float], b: Iterable[float], names: Sequence[str]) -> bool:
+    """True when `a` is nowhere worse than `b`, and better somewhere."""
+    signs = [1 if DIRECTIONS[n] == "maximize" else -1 for n in names]
+    gains = [s * (x - y) for s, x, y in zip(signs, a, b, strict=True)]
+    return all(g >= 0 for g in gains) and any(g > 0 for g in gains)
