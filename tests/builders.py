@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from autovoice.graph import Graph, build_graph
 from autovoice.spec import (
     Backend,
     BuildSpec,
+    Calibration,
     Component,
     Dim,
     Gate,
@@ -21,6 +23,7 @@ from autovoice.spec import (
     Output,
     PipelineSpec,
     Precision,
+    Quantize,
     Target,
     Tensor,
 )
@@ -28,6 +31,17 @@ from autovoice.spec import (
 FP32 = Precision("fp32", "float32", Target("autovoice.lowering.floating.keep_float32"))
 FP16 = Precision("fp16", "float16", Target("autovoice.lowering.floating.to_float16"))
 BF16 = Precision("bf16", "bfloat16", Target("autovoice.lowering.floating.to_bfloat16"))
+POLICY = Quantize(("Conv", "MatMul", "Gemm"))
+INT8 = Precision(
+    "int8",
+    "int8",
+    Target("autovoice.lowering.explicit.to_int8"),
+    scope="heavy",
+    quantize=POLICY,
+    lowerings={"onnxruntime": Target("autovoice.lowering.integer.to_u8s8")},
+    higher=FP32,
+)
+NPZ = Calibration("npz", source=Target("autovoice.calibration.sources.npz"), files=(("data.npz", Path("data.npz")),))
 ORT = Backend("onnxruntime", "autovoice.backends.onnxruntime.OnnxRuntime", ("float32", "float16"))
 GATE = Gate({"snr_db": {"fp32": 60, "fp16": 30}}, {"snr_db": {"fp32": 50, "fp16": 20}})
 MODEL = Target("autovoice.models.mel_projection.MelProjection")
@@ -51,9 +65,16 @@ def component(
         "precision": FP32,
         "backend": ORT,
         "gate": GATE,
-        
     }
     return Component(name, inputs=inputs, outputs=tuple(Output(t.name, t) for t in made), **values | changes)
+
+
+def quantized(name: str, reads: Sequence[str | Input] = ("x",), **changes: Any) -> Component:
+    """A component in int8, calibrated on samples of its own unless told otherwise."""
+    backend = replace(ORT, types=(*ORT.types, "int8"))
+    gate = Gate({"snr_db": {"fp32": 60, "int8": 20}}, {"snr_db": {"fp32": 50, "int8": 15}})
+    values = {"precision": INT8, "backend": backend, "gate": gate, "calibration": NPZ, "quantize": POLICY}
+    return component(name, reads, **values | changes)
 
 
 def build_spec(

@@ -13,6 +13,7 @@ from autovoice.errors import AutovoiceError, StepError
 from autovoice.job import Job
 from autovoice.plan import Plan, Planned
 from autovoice.recipe import Step
+from autovoice.recipe.step import ALONE
 from autovoice.store import Record, Store
 from tests.builders import component, graph_of
 
@@ -21,8 +22,10 @@ def record(key: str) -> Record:
     return Record(key, {}, {}, {}, 0.1)
 
 
-def planned(name: str, needs: Iterable[str] = (), seconds: float | None = None, done: bool = False) -> Planned:
-    step = Step(name, name, "toy", {}, {f"role:{n}": n for n in needs}, {"weights": Path("dir/w.pth")})
+def planned(
+    name: str, needs: Iterable[str] = (), seconds: float | None = None, done: bool = False, kind: str = "toy"
+) -> Planned:
+    step = Step(name, name, kind, {}, {f"role:{n}": n for n in needs}, {"weights": Path("dir/w.pth")})
     return Planned(step, f"key-of-{name}", {"fields": name}, record(f"key-of-{name}") if done else None, (), seconds)
 
 
@@ -237,3 +240,52 @@ def test_no_more_steps_at_a_time_than_slots(slots: int | None, most: int, store:
         plan_of(*(planned(f"s{i}") for i in range(5))), store, held, Told(executor=held), run=Run(), slots=slots
     )
     assert (held.most, len(outcome.ran)) == (most, 5)
+
+
+# -- steps that measure time -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slots", [1, 3, None])
+@pytest.mark.parametrize("kind", ALONE)
+def test_what_measures_time_runs_when_nothing_else_does(kind: str, slots: int | None, store: Store) -> None:
+    """However soon it is ready and however long it takes: `clock` has the longest way, `after` needs it."""
+    steps = [
+        planned("clock", seconds=100, kind=kind),
+        planned("after", ["clock"], seconds=100),
+        planned("a", seconds=1),
+        planned("b", ["a"], seconds=1),
+        planned("c", seconds=5),
+        planned("second", seconds=50, kind=kind),
+    ]
+    held = Held()
+    told = Told(executor=held)
+    outcome = run_plan(plan_of(*steps), store, held, told, run=Run(), slots=slots)
+    assert set(outcome.ran) == {"clock", "after", "a", "b", "c", "second"}
+    running: set[str] = set()
+    for word, name in (s.split() for s in told.said):
+        if word == "start":
+            assert not running & {"clock", "second"}, f"{name} starts beside a step that measures time"
+            assert not running or name not in ("clock", "second"), f"{name} starts beside {running}"
+            running.add(name)
+        else:
+            running.remove(name)
+
+
+def test_what_measures_time_comes_last_of_what_is_ready(store: Store) -> None:
+    work = Run()
+    run(plan_of(planned("clock", seconds=100, kind="race"), planned("a"), planned("b", ["a"])), store, work)
+    assert work.ran == ["a", "b", "clock"]
+
+
+def test_other_steps_do_not_wait_for_what_measures_time(store: Store) -> None:
+    held = Held()
+    told = Told(executor=held, order=["x"])
+    steps = [planned("clock", kind="race"), planned("x"), planned("y"), planned("z", ["x"])]
+    run_plan(plan_of(*steps), store, held, told, run=Run())
+    assert told.said.index("start z") < told.said.index("start clock")
+
+
+def test_a_failure_beside_what_measures_time_skips_only_its_own(store: Store) -> None:
+    steps = [planned("a"), planned("clock", kind="race"), planned("b", ["clock"])]
+    outcome, _ = run(plan_of(*steps), store, Run(a=StepError("a: no")), keep_going=True)
+    assert (list(outcome.ran), list(outcome.errors)) == (["clock", "b"], ["a"])

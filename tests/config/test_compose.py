@@ -69,7 +69,7 @@ def test_a_precision_by_name_reaches_one_component() -> None:
 def test_a_gate_by_name_comes_with_its_own_defaults_list() -> None:
     graph = composed_graph("component.vocoder.gate=strict")
     strict = part(graph, "vocoder").gate.component
-    assert strict["snr_db"] == {"fp32": 90, "fp16": 50, "bf16": 25}
+    assert strict["snr_db"] == {"fp32": 90, "fp16": 50, "bf16": 25, "int8": 26, "fp8": 20}
     assert strict["cosine"] == part(graph, "conditioner").gate.component["cosine"]  # of gate/default, below it
     assert part(graph, "conditioner").gate.component["snr_db"]["fp32"] == 60
 
@@ -138,7 +138,7 @@ def test_own_files_are_found_by_name_and_resolve_inside_the_whole(mine: Path) ->
 def test_own_options_are_offered_beside_the_shipped_ones(mine: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'fp32_half'") as raised:
         composed_graph("component.vocoder.precision=fp32_hlf", config_dir=mine)
-    assert raised.value.fact.endswith("available: bf16, fp16, fp32, fp32_half")
+    assert raised.value.fact.endswith("available: bf16, fp16, fp32, fp32_half, fp8, int8")
 
 
 def test_a_user_file_that_the_shipped_tree_hides_is_reported(mine: Path) -> None:

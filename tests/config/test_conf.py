@@ -17,7 +17,38 @@ FILES = sorted(str(p.relative_to(conf_dir()).with_suffix("")) for p in conf_dir(
 OPTIONS = [f for f in FILES if "/" in f and not f.startswith("hydra/")]
 
 #: options that the shipped backend refuses, each in its own words
-REFUSED = {"precision/bf16": r"onnxruntime cannot run bf16 \(bfloat16\)\n  it runs float16, float32: precision=fp32"}
+REFUSED = {
+    "precision/bf16": r"onnxruntime cannot run bf16 \(bfloat16\)\n  it runs float16, float32, int8: precision=fp32",
+    "precision/fp8": r"onnxruntime cannot run fp8 \(float8\)\n  it runs float16, float32, int8: precision=fp32",
+}
+
+#: options that are nothing without files of the user's own, and where their opening command finds these
+NEEDED = {
+    "calibration/npy": ("calibration.files", "samples/"),
+    "calibration/npz": ("calibration.files", "data.npz"),
+}
+
+#: components of another pipeline than the default one, and the pipeline
+ELSEWHERE = {"component/encoder/minilm": "sentence_encoder", "component/pooling/mean": "sentence_encoder"}
+
+#: the component that each pipeline ends with
+LAST = {"voice_conversion": "vocoder", "sentence_encoder": "pooling"}
+
+
+@pytest.fixture
+def users_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder to work in with the files that opening commands name."""
+    for _, name in NEEDED.values():
+        path = tmp_path / name if name.endswith(".npz") else tmp_path / name / "audio.npy"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    monkeypatch.chdir(tmp_path)
+
+
+def given(file: str) -> list[str]:
+    """What else to say, for an option to be complete."""
+    beside = [f"pipeline={ELSEWHERE[file]}"] if file in ELSEWHERE else []
+    return [f"{NEEDED[file][0]}={NEEDED[file][1]}"] if file in NEEDED else beside
 
 
 def command(file: str) -> list[str]:
@@ -36,7 +67,12 @@ def checked(composed: Composed, file: str) -> None:
     else:
         targets = tuple(composed.data["targets"])
         graph = graph_from(composed)
-        assert graph.components[-1].name in (targets or ("vocoder",))
+        assert graph.components[-1].name in (targets or (LAST[graph.spec.pipeline.name],))
+
+
+def named(composed: Composed, group: str) -> set[str]:
+    """The options of a group that components choose by name."""
+    return {str(c.get(group)) for c in composed.data["component"].values()}
 
 
 def test_the_glob_finds_every_group() -> None:
@@ -44,19 +80,46 @@ def test_the_glob_finds_every_group() -> None:
     assert {f.partition("/")[0] for f in OPTIONS} == groups
 
 
+@pytest.mark.usefixtures("users_files")
 @pytest.mark.parametrize("file", FILES)
 def test_opens_with_a_command_that_takes_it_and_has_a_sound_graph(file: str) -> None:
     overrides = [word for word in command(file) if not word.startswith("-")]
+    assert set(given(file)) <= set(overrides)
     config = start(None).compose_config("config", overrides, run_mode=RunMode.RUN)
     choices = {k.partition("@")[0]: v for k, v in config.hydra.runtime.choices.items()}
     group, _, option = file.rpartition("/")
-    assert file == "config" or choices[group] == option
     with open_dict(config):
         del config["hydra"]
-    checked(plain(config, overrides), file)
+    composed = plain(config, overrides)
+    assert file == "config" or choices[group] == option or option in named(composed, group)
+    checked(composed, file)
 
 
+@pytest.mark.usefixtures("users_files")
 @pytest.mark.parametrize("file", OPTIONS)
 def test_every_option_composes_and_its_graph_is_sound(file: str) -> None:
     group, _, option = file.rpartition("/")
-    checked(compose(None, [f"{group}={option}"]), file)
+    checked(compose(None, [f"{group}={option}", *given(file)]), file)
+
+
+@pytest.mark.parametrize("file", NEEDED)
+def test_an_option_without_what_it_needs_says_what_to_give(file: str) -> None:
+    key, (group, _, option) = NEEDED[file][0], file.rpartition("/")
+    with pytest.raises(ConfigError) as raised:
+        compose(None, [f"{group}={option}"])
+    assert str(raised.value) == f"{key}: is required\n  set it: {key}=…"
+
+
+@pytest.mark.usefixtures("users_files")
+@pytest.mark.parametrize("file", [f for f in OPTIONS if f.startswith("calibration/")])
+def test_every_calibration_serves_int8_but_the_one_without_data(file: str) -> None:
+    name = file.rpartition("/")[2]
+    composed = compose(None, ["precision=int8", f"calibration={name}", *given(file)])
+    if name == "none":
+        with pytest.raises(ConfigError, match=r"int8 needs calibration data, 'none' has none\n  calibration=npz"):
+            graph_from(composed)
+    else:
+        assert {c.name for c in graph_from(composed).components if c.quantized and c.calibration.name == name} >= {
+            "content_encoder",
+            "vocoder",
+        }

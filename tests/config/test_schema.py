@@ -8,7 +8,7 @@ import pytest
 
 from autovoice.config.schema import SpecReader
 from autovoice.errors import Fault, nearest
-from autovoice.spec import BuildSpec, Checkpoint, Export, Input, Keep, OnnxFile, Target, Tensor
+from autovoice.spec import BuildSpec, Calibration, Checkpoint, Export, Input, Keep, OnnxFile, Target, Tensor
 
 FP32 = {"name": "fp32", "type": "float32", "lowering": {"_target_": "pkg.lower.keep", "level": 3}}
 FP16 = FP32 | {"name": "fp16", "type": "float16", "keep": {"op_types": ["Softmax"]}}
@@ -68,7 +68,7 @@ def test_the_smallest_tree() -> None:
     assert [(o.local, o.tensor) for o in c.outputs] == [
         ("features", Tensor("features", "float32", ("batch", "2*frames")))
     ]
-    assert (c.precision.name, c.backend.name, c.calibration) == ("fp32", "ort", "none")
+    assert (c.precision.name, c.backend.name, c.calibration) == ("fp32", "ort", Calibration("none"))
     assert c.precision.lowering == Target("pkg.lower.keep", {"level": 3})
     assert (c.export, c.keep, c.dims, c.seed) == (Export(), Keep(), {}, 0)
 
@@ -241,7 +241,8 @@ def test_a_components_export_is_laid_over_the_common_one() -> None:
         pytest.param(
             {"gate": {"component": {"snr": {"fp32": 60}}}},
             "component.encoder.gate.component.snr: unknown key 'snr'\n"
-            "  did you mean 'snr_db'? available: cosine, max_abs, relative_l2, snr_db",
+            "  did you mean 'snr_db'? available: cosine, log_mel_l1, lsd_db, max_abs, mcd_db, mr_stft, pooled_cosine, "
+            "relative_l2, snr_db",
             id="metric",
         ),
         pytest.param(
@@ -282,7 +283,7 @@ def test_faults_of_a_component(change: dict[str, Any], expected: str) -> None:
             {"pipeline": {"name": "toy", "inputs": {"x": {"dtype": "bool", "shape": [1], "example": {"gauss": 1}}}}},
             [
                 "pipeline.inputs.x.example: got {'gauss': 1}\n"
-                "  one of bernoulli, constant, integers, normal, uniform, as {normal: [mean, std]}"
+                "  one of bernoulli, constant, cycle, integers, normal, uniform, as {normal: [mean, std]}"
             ],
             id="example",
         ),

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from autovoice.measure.parity import Parity, compare, misses
+from autovoice.measure.parity import Parity, compare, misses, pooled_cosine
 from autovoice.spec import SNR_EQUAL
 
 
@@ -90,3 +90,83 @@ PARITY = {"max_abs": 0.5, "relative_l2": 0.1, "cosine": 0.99, "snr_db": 20.0}
 )
 def test_gates_missed(gates: dict[str, float], missed: dict[str, float]) -> None:
     assert misses(PARITY, gates) == missed
+
+
+def test_a_metric_that_a_tensor_does_not_have_is_no_gate() -> None:
+    assert misses(PARITY | {"pooled_cosine": None}, {"pooled_cosine": 0.98, "lsd_db": 1.0}) == {}
+    assert misses(PARITY | {"pooled_cosine": 0.97}, {"pooled_cosine": 0.98}) == {"pooled_cosine": 0.98}
+
+
+# -- pooled over time --------------------------------------------------------------------------------
+
+FEATURES = ("batch", 3, "frames")
+
+
+def features(*vectors: list[float], frames: int = 4) -> np.ndarray:
+    """[batch, 3, frames], the same vector in every frame of a row."""
+    return np.repeat(np.array(vectors, np.float32)[:, :, np.newaxis], frames, axis=2)
+
+
+def test_pooled_by_hand() -> None:
+    got, reference = features([1, 0, 0]), features([1, 1, 0])
+    assert pooled_cosine(got, reference, FEATURES) == pytest.approx(math.sqrt(0.5))
+
+
+def test_pooled_over_time_before_it_is_compared() -> None:
+    """Frames that are wrong in opposite ways cancel out in what a user compares."""
+    reference = features([1, 2, 3], frames=2)
+    got = reference + np.array([5, -5], np.float32)
+    assert pooled_cosine(got, reference, FEATURES) == pytest.approx(1)
+    assert compare(got, reference).cosine < 0.9
+
+
+def test_pooled_the_worst_row_counts() -> None:
+    reference = features([1, 0, 0], [0, 1, 0], [0, 0, 1])
+    got = features([1, 0, 0], [0, -1, 0], [0, 1, 1])
+    assert pooled_cosine(got, reference, FEATURES) == pytest.approx(-1)
+
+
+def test_pooled_wherever_time_stands() -> None:
+    rng = np.random.default_rng(0)
+    got, reference = rng.standard_normal((2, 2, 3, 9))
+    one = pooled_cosine(got, reference, FEATURES)
+    assert one == pytest.approx(pooled_cosine(got.swapaxes(1, 2), reference.swapaxes(1, 2), ("batch", "frames", 3)))
+    means = got.mean(2), reference.mean(2)
+    rows = [float(x @ r / np.linalg.norm(x) / np.linalg.norm(r)) for x, r in zip(*means, strict=True)]
+    assert one == pytest.approx(min(rows))
+
+
+def test_pooled_equal_tensors_are_exactly_one_at_most() -> None:
+    x = np.random.default_rng(0).standard_normal((5, 3, 100)).astype(np.float32)
+    assert pooled_cosine(x, x, FEATURES) == pytest.approx(1)
+    assert pooled_cosine(x, x, FEATURES) <= 1
+
+
+def test_pooled_in_float64() -> None:
+    big = np.full((1, 2, 1000), 60000, np.float16)
+    assert pooled_cosine(big, big, ("batch", 2, "frames")) == pytest.approx(1)
+
+
+def test_pooled_silence_for_a_signal_is_no_match() -> None:
+    assert pooled_cosine(features([0, 0, 0]), features([1, 2, 3]), FEATURES) == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        (("batch", 3), (2, 3)),
+        (("batch", 1, "samples"), (2, 1, 50)),
+        (("batch", "samples"), (2, 50)),
+        (("batch",), (2,)),
+        ((1, 3, 4), (1, 3, 4)),
+    ],
+    ids=["no_time", "waveform", "flat_waveform", "one_number_a_row", "fixed"],
+)
+def test_pooled_where_there_is_nothing_to_pool(shape: tuple[str | int, ...], size: tuple[int, ...]) -> None:
+    assert pooled_cosine(np.ones(size), np.ones(size), shape) is None
+
+
+def test_pooled_rows_that_are_both_silent_are_equal() -> None:
+    """As `compare` has it: without an error there is nothing to be gated."""
+    x = features([1, 2, 3], [0, 0, 0])
+    assert pooled_cosine(x, x.copy(), FEATURES) == pytest.approx(1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,7 +10,14 @@ from onnx import TensorProto, helper
 
 from autovoice.errors import PrecisionError
 from autovoice.lowering.floating import to_float16
-from autovoice.measure.precision import check_delivered, count_nodes, count_weights
+from autovoice.measure.precision import (
+    INTEGER,
+    check_delivered,
+    check_quantized,
+    count_initializers,
+    count_nodes,
+    count_weights,
+)
 from tests.onnx_models import FLOAT, HALF, INT64, keep, model, node, saved, two_layers, value
 
 W32 = np.ones((4, 4, 1), np.float32)
@@ -150,3 +158,144 @@ def test_a_heavy_node_of_another_domain_is_told_by_its_weights(tmp_path: Path) -
     onnx.save(helper.make_model(graph, opset_imports=opsets), path)
     with pytest.raises(PrecisionError, match=r"fused \(FusedMatMul\) is float32"):
         check_delivered(path, "float16", {"op_types": [], "nodes": [], "inputs": []})
+
+
+# -- quantized graphs --------------------------------------------------------------------------------
+
+POLICY: dict[str, Any] = {"op_types": ["Conv"], "include": [], "exclude": [], "first": True, "last": True}
+SCALE = {"s": np.array(0.1, np.float32), "z": np.array(0, np.uint8), "zw": np.array(0, np.int8)}
+
+
+def pair(reads: str, makes: str) -> list[onnx.NodeProto]:
+    """An activation through uint8 and back."""
+    quantized = node("QuantizeLinear", f"{reads} s z", f"{makes}_q")
+    return [quantized, node("DequantizeLinear", f"{makes}_q s z", makes)]
+
+
+def three_convolutions(path: Path, quantized: str) -> Path:
+    """x → n_a → n_b → n_c → y; of these, `quantized` read integers."""
+    nodes, weights, at = [], {"w": W32}, "x"
+    for name in "abc":
+        out, weight, reads = "y" if name == "c" else name, "w", at
+        if name in quantized:
+            nodes += pair(at, f"{name}_in")
+            nodes.append(node("DequantizeLinear", f"w_{name} s zw", f"w_{name}_back"))
+            weights |= SCALE | {f"w_{name}": np.ones((4, 4, 1), np.int8)}
+            weight, reads = f"w_{name}_back", f"{name}_in"
+        nodes.append(node("Conv", f"{reads} {weight}", out, f"n_{name}"))
+        at = out
+    return saved(model(nodes, [value("x", 1, 4, "n")], [value("y", 1, 4, "n")], weights), path)
+
+
+@pytest.mark.parametrize(
+    ("quantized", "counts"),
+    [
+        ("", {"float32": 3}),
+        ("b", {"float32": 2, "int8": 1}),
+        ("abc", {"int8": 3}),
+    ],
+    ids=["none", "one", "all"],
+)
+def test_what_reads_dequantized_integers_counts_as_int8(quantized: str, counts: dict[str, int], tmp_path: Path) -> None:
+    path = three_convolutions(tmp_path / "m.onnx", quantized)
+    assert count_nodes(path) == counts
+    assert count_nodes(path, heavy=True) == counts
+
+
+def test_what_is_light_counts_as_float32_whatever_it_reads(tmp_path: Path) -> None:
+    nodes = [*pair("x", "h"), node("Relu", "h", "y")]
+    path = saved(model(nodes, [value("x", 1, 4)], [value("y", 1, 4)], SCALE), tmp_path / "m.onnx")
+    assert count_nodes(path) == {"float32": 1}
+    assert count_nodes(path, heavy=True) == {}
+
+
+@pytest.mark.parametrize(
+    ("reads", "expected"),
+    [("x w_back", "float32"), ("h w", "float32"), ("h w_back", "int8")],
+    ids=["weights_alone", "activations_alone", "both"],
+)
+def test_both_that_are_multiplied_must_be_integers(reads: str, expected: str, tmp_path: Path) -> None:
+    nodes = [*pair("x", "h"), node("DequantizeLinear", "w_q s zw", "w_back"), node("Conv", reads, "y")]
+    weights = SCALE | {"w": W32, "w_q": np.ones((4, 4, 1), np.int8)}
+    path = saved(model(nodes, [value("x", 1, 4, "n")], [value("y", 1, 4, "n")], weights), tmp_path / "m.onnx")
+    assert count_nodes(path) == {expected: 1}
+
+
+def test_weights_count_by_the_type_they_are_stored_in(tmp_path: Path) -> None:
+    path = three_convolutions(tmp_path / "m.onnx", "ab")
+    assert count_initializers(path) == {"float32": 2, "int8": 3, "uint8": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept", "quantized"),
+    [
+        ({}, keep(), "abc"),
+        ({"first": False}, keep(), "bc"),
+        ({"exclude": ["n_[ac]"]}, keep(), "b"),
+        ({}, keep(nodes=["n_b"]), "ac"),
+        ({"op_types": []}, keep(), ""),
+    ],
+    ids=["all", "not_the_first", "excluded", "kept", "nothing"],
+)
+def test_a_quantized_graph_that_follows_its_policy(
+    changes: dict[str, Any], kept: dict, quantized: str, tmp_path: Path
+) -> None:
+    exported = three_convolutions(tmp_path / "e.onnx", "")
+    check_quantized(exported, three_convolutions(tmp_path / "q.onnx", quantized), "int8", POLICY | changes, kept)
+
+
+@pytest.mark.parametrize(
+    ("quantized", "fact"),
+    [
+        ("ac", "asked int8, but 1 of 3 nodes are not: n_b is float32"),
+        ("", "asked int8, but 3 of 3 nodes are not: n_a is float32"),
+    ],
+    ids=["one", "all"],
+)
+def test_a_chosen_node_left_in_float32_is_found(quantized: str, fact: str, tmp_path: Path) -> None:
+    exported = three_convolutions(tmp_path / "e.onnx", "")
+    with pytest.raises(PrecisionError) as raised:
+        check_quantized(exported, three_convolutions(tmp_path / "q.onnx", quantized), "int8", POLICY, keep())
+    assert raised.value.fact == fact
+    assert raised.value.fix == "leave them out by quantize.exclude, if that is meant"
+
+
+def test_a_chosen_node_that_is_gone_is_found(tmp_path: Path) -> None:
+    exported = three_convolutions(tmp_path / "e.onnx", "")
+    lowered = onnx.load(three_convolutions(tmp_path / "q.onnx", "abc"))
+    lowered.graph.node[-1].name = "renamed"
+    with pytest.raises(PrecisionError, match="1 of 3 nodes are not: n_c is no node of the lowered graph"):
+        check_quantized(exported, saved(lowered, tmp_path / "q.onnx"), "int8", POLICY, keep())
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [({"exclude": ["n_b"]}, keep()), ({}, keep(nodes=["n_b"]))],
+    ids=["excluded", "kept"],
+)
+def test_a_node_quantized_against_the_policy_is_found(changes: dict[str, Any], kept: dict, tmp_path: Path) -> None:
+    exported = three_convolutions(tmp_path / "e.onnx", "")
+    with pytest.raises(PrecisionError) as raised:
+        check_quantized(exported, three_convolutions(tmp_path / "q.onnx", "abc"), "int8", POLICY | changes, kept)
+    assert raised.value.fact == "n_b computes in int8, which the policy leaves out"
+    assert raised.value.fix == "the lowering does not follow quantize.include and exclude"
+
+
+def test_int8_is_not_float8(tmp_path: Path) -> None:
+    exported = three_convolutions(tmp_path / "e.onnx", "")
+    with pytest.raises(PrecisionError, match="asked float8, but 3 of 3 nodes are not: n_a is int8"):
+        check_quantized(exported, three_convolutions(tmp_path / "q.onnx", "abc"), "float8", POLICY, keep())
+
+
+@pytest.mark.parametrize("op", INTEGER)
+def test_integer_operators_of_an_optimised_file_count_as_int8(op: str, tmp_path: Path) -> None:
+    """As ONNX Runtime saves it: operators of its own domain, whose types no inference here knows."""
+    nodes = [
+        helper.make_node(op, ["x_q", "s", "z", "w_q", "s", "z", "s", "z"], ["a"], "a", domain="com.microsoft"),
+        helper.make_node("Conv", ["b", "w"], ["y"], "y"),
+        helper.make_node(op, ["a"], ["b"], "b", domain="com.microsoft"),
+    ]
+    weights = [onnx.numpy_helper.from_array(np.ones((4, 4, 1), np.int8), "w_q"), onnx.numpy_helper.from_array(W32, "w")]
+    graph = helper.make_graph(nodes, "g", [value("x_q", 1, 4)], [value("y", 1, 4)], weights)
+    onnx.save(helper.make_model(graph), tmp_path / "m.onnx")
+    assert count_weights(tmp_path / "m.onnx") == {"float32": 1, "int8": 2}
