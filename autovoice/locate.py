@@ -33,7 +33,7 @@ def files_of(text: str) -> dict[str, Path]:
         found = _visible(path, path.rglob("*"))
         return {str(p.relative_to(path)): p for p in found}
     fixed = _fixed(path)
-    if fixed == path:
+    if fixed == path or path.is_file():  # a name may hold brackets
         return {path.name: path} if path.is_file() else {}
     return {str(p.relative_to(fixed)): p for p in _visible(fixed, fixed.glob(str(path.relative_to(fixed))))}
 

@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import TensorProto, helper
+from onnx import helper
 
 from autovoice.errors import CalibrationError
 
 #: bins on each side of zero; a tensor's largest magnitude always falls into the upper half of them
 HALF = 2048
+#: the sum is there for NaN, which ONNX Runtime's extrema skip
+_REDUCTIONS = (("min", "ReduceMin"), ("max", "ReduceMax"), ("sum", "ReduceSum"))
 _SMALLEST = -149  # the exponent of float32's smallest number
 
 
@@ -100,23 +102,23 @@ def observe(
     found = Observed()
     session = _session(_watching(onnx.load(model), tensors, counted))
     reduced = [t for t in tensors if t not in counted]
-    names = [*(f"{t}__{kind}" for t in reduced for kind in ("min", "max")), *counted]
+    names = [*(f"{t}__{kind}" for t in reduced for kind, _ in _REDUCTIONS), *counted]
     for name, feeds in samples:
         try:
             values = session.run(names, dict(feeds)) if names else []
         except Exception as e:  # onnxruntime raises a class of its own per status code, all plain Exceptions
             raise CalibrationError(f"sample {name}: the model cannot run it", str(e).splitlines()[0]) from e
         found.samples += 1
-        for i, tensor in enumerate(reduced):
-            _extend(found, name, tensor, float(values[2 * i]), float(values[2 * i + 1]))
-        for tensor, value in zip(counted, values[2 * len(reduced) :], strict=True):
-            _extend(found, name, tensor, float(value.min()), float(value.max()))
+        for tensor, three in zip(reduced, batched(values, len(_REDUCTIONS)), strict=False):
+            _extend(found, name, tensor, *(float(v) for v in three))
+        for tensor, value in zip(counted, values[len(_REDUCTIONS) * len(reduced) :], strict=True):
+            _extend(found, name, tensor, float(value.min()), float(value.max()), 0.0)
             found.histograms.setdefault(tensor, Histogram()).add(value)
     return found
 
 
-def _extend(found: Observed, sample: str, tensor: str, low: float, high: float) -> None:
-    if not (math.isfinite(low) and math.isfinite(high)):
+def _extend(found: Observed, sample: str, tensor: str, low: float, high: float, total: float) -> None:
+    if not (math.isfinite(low) and math.isfinite(high)) or math.isnan(total):
         fact = f"sample {sample}: '{tensor}' has values that are not finite"
         raise CalibrationError(fact, "padding that is masked by -inf does this: give samples unpadded, one at a time")
     found.extend(tensor, low, high)
@@ -129,12 +131,12 @@ def _watching(model: onnx.ModelProto, tensors: Sequence[str], counted: Collectio
     for tensor in tensors:
         if tensor in counted:
             if tensor not in known:
-                graph.output.append(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None))
+                graph.output.append(onnx.ValueInfoProto(name=tensor))  # of whatever type it has
             continue
-        for kind, op in (("min", "ReduceMin"), ("max", "ReduceMax")):
+        for kind, op in _REDUCTIONS:
             name = f"{tensor}__{kind}"
             graph.node.append(helper.make_node(op, [tensor], [name], f"{name}_reduce", keepdims=0))
-            graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, []))
+            graph.output.append(onnx.ValueInfoProto(name=name))
     return model
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,6 +14,7 @@ from autovoice.errors import CalibrationError, nearest
 from autovoice.files import write_atomically
 
 FILE = "ranges.json"
+_LARGEST = float(np.finfo(np.float32).max)
 Ranges = Mapping[str, tuple[float, float]]
 
 
@@ -73,14 +73,17 @@ def ranges_from(data: Any, where: str) -> dict[str, tuple[float, float]]:
         raise CalibrationError(f"{where}: holds no ranges", '{"ranges": {"tensor": [low, high]}}')
     found = {}
     for tensor, pair in data.items():
-        try:
-            low, high = (float(v) for v in pair)
-        except (TypeError, ValueError) as e:
-            raise CalibrationError(f"{where}: the range of '{tensor}' is {pair!r}", "two numbers, [low, high]") from e
-        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(_is_number(v) for v in pair):
+            raise CalibrationError(f"{where}: the range of '{tensor}' is {pair!r}", "two numbers, [low, high]")
+        low, high = (float(v) for v in pair)
+        if not (-_LARGEST <= low <= high <= _LARGEST):
             raise CalibrationError(f"{where}: the range of '{tensor}' is [{low}, {high}]", "finite, low ≤ high")
         found[str(tensor)] = (low, high)
     return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def check_complete(ranges: Ranges, tensors: Iterable[str], where: str) -> None:

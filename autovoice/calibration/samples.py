@@ -53,16 +53,16 @@ def write_samples(out: Path, samples: Iterable[Any], checker: SampleChecker, min
     """Check and write every sample; one entry each. Raises CalibrationError with the sample's name."""
     entries: list[dict[str, Any]] = []
     for index, item in enumerate(samples):
-        name, sample = item if isinstance(item, tuple) else (str(index), item)
+        name, sample = item if isinstance(item, tuple) and len(item) == 2 else (str(index), item)
         if not isinstance(sample, Mapping):
             fact = f"calibration of {checker.whose}, sample {name}: is a {type(sample).__name__}"
             raise CalibrationError(fact, "a source yields {input: array}, or (name, {input: array})")
-        arrays = checker.checked(name, sample)
+        arrays = checker.checked(str(name), sample)
         path = out / f"{index:05d}.npz"
         with open(path, "wb") as file:
             write_npz(file, arrays)
         shapes = {n: list(v.shape) for n, v in sorted(arrays.items())}
-        entries.append({"name": name, "sha256": uncached_sha256(path), "shapes": shapes})
+        entries.append({"name": str(name), "sha256": uncached_sha256(path), "shapes": shapes})
     if len(entries) < min_samples:
         count = f"{len(entries)} sample{'s' if len(entries) != 1 else ''}" if entries else "no sample at all"
         raise CalibrationError(

@@ -76,7 +76,8 @@ class ChoiceReader:
 
     # -- precision --------------------------------------------------------------------------------
 
-    def precision(self, r: Reader) -> Precision:
+    def precision(self, r: Reader, compared: bool = False) -> Precision:
+        """A precision; one that another is `compared` with is not compared with yet another."""
         spec = Precision(
             r.take("name", str),
             r.take("type", str),
@@ -85,10 +86,11 @@ class ChoiceReader:
             r.take("scope", str, "all"),
             self.quantize(r, None),
             {name: self.target(t) for name, t in r.children("lowerings")},
-            self.higher(r),
+            None if compared else self.higher(r),
         )
         if spec.scope not in ("all", "heavy"):
             r.fault("scope", f"unknown scope '{spec.scope}'", "all, or heavy")
+        r.taken.add("higher")
         if spec.type not in COMPUTE_TYPES:
             r.fault("type", f"unknown compute type '{spec.type}'", nearest(spec.type, COMPUTE_TYPES))
         r.done()
@@ -100,8 +102,11 @@ class ChoiceReader:
             if name is not None:
                 r.fault("higher", f"'{name}' is this precision itself", "higher: fp32")
             return None
-        found: Precision = self.named("precision", name, r.path("higher"), self.precision)
-        return replace(found, higher=None)
+        node = self.lookup("precision", name, r.path("higher"))
+        if isinstance(node, Fault):
+            self.faults.append(node)
+            return None
+        return self.precision(Reader(node, f"precision/{name}", self.faults), compared=True)
 
     def quantize(self, r: Reader, base: Quantize | None) -> Quantize | None:
         """The policy under `quantize:`, key by key over `base`; None where there is neither."""
@@ -165,7 +170,8 @@ class ChoiceReader:
                 continue
             absent += [] if files else [f"there is no file '{pattern}'"]
             for name, path in files.items():
-                found[name if name not in found else str(path)] = path
+                if path not in found.values():
+                    found[name if name not in found else str(path)] = path
         return tuple(sorted(found.items())), tuple(absent)
 
     def method(self, r: Reader) -> Mapping[str, str]:

@@ -10,7 +10,7 @@ import onnx
 
 from autovoice.errors import LoweringError, nearest
 
-_FLOATS = (
+FLOATS = (
     onnx.TensorProto.FLOAT,
     onnx.TensorProto.FLOAT16,
     onnx.TensorProto.BFLOAT16,
@@ -54,5 +54,5 @@ def _reached(model: onnx.ModelProto, inputs: Sequence[str]) -> set[str]:
     for node in graph.node:  # in topological order
         if live.intersection(node.input):
             reached.add(node.name)
-            live.update(o for o in node.output if types.get(o) in _FLOATS)
+            live.update(o for o in node.output if types.get(o) in FLOATS)
     return reached

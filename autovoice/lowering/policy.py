@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 
 from autovoice.errors import LoweringError, nearest
-from autovoice.lowering.exclude import kept_nodes
+from autovoice.lowering.exclude import FLOATS, kept_nodes
 
 #: the operators that can be quantized at all, hence whose tensors need a range
 QUANTIZABLE = ("Conv", "ConvTranspose", "MatMul", "Gemm")
@@ -38,7 +38,12 @@ def chosen_nodes(model: onnx.ModelProto, policy: Mapping[str, Any], keep: Mappin
 
 def quantizable(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """Nodes that a policy can choose: of these operators, computing in floating point."""
-    return [n for n in model.graph.node if n.op_type in QUANTIZABLE]
+    found = [n for n in model.graph.node if n.op_type in QUANTIZABLE]
+    types = {t.name: t.data_type for t in model.graph.initializer}
+    if any(n.input[1] not in types for n in found):  # a product of two activations: of indices, it may be
+        graph = onnx.shape_inference.infer_shapes(model).graph
+        types |= {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
+    return [n for n in found if types.get(n.input[1], onnx.TensorProto.FLOAT) in FLOATS]
 
 
 def watched_tensors(model: onnx.ModelProto) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from autovoice.calibration.samples import entries_of
 from autovoice.errors import CalibrationError
-from autovoice.expr import evaluate, is_symbol, symbols
+from autovoice.expr import ExprError, evaluate, is_symbol, symbols
 from autovoice.steps.context import Context
 
 
@@ -39,9 +39,19 @@ def sizes_of(shapes: Mapping[str, Any], inputs: Mapping[str, Any], dims: Mapping
         unknown = symbols(axis) - sizes.keys()
         if len(unknown) == 1:
             (symbol,) = unknown
-            fits = (n for n in range(1, dims[symbol]["max"] + 1) if evaluate(axis, {**sizes, symbol: n}) >= size)
-            sizes[symbol] = next(fits, dims[symbol]["max"] + 1)
+            sizes[symbol] = _solved(axis, size, symbol, sizes, dims[symbol]["max"])
     return sizes
+
+
+def _solved(axis: str, size: int, symbol: str, sizes: Mapping[str, int], largest: int) -> int:
+    """The smallest value of a symbol that makes its axis as long as it is; one above the largest where none does."""
+    for n in range(1, largest + 1):
+        try:
+            if evaluate(axis, {**sizes, symbol: n}) >= size:
+                return n
+        except ExprError:  # a quotient with a remainder: not a size this axis can have
+            continue
+    return largest + 1
 
 
 def _check_inside(sample: str, dim: str, size: int, fields: Mapping[str, Any]) -> None:

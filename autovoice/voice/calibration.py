@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import numpy as np
 
 from autovoice.errors import CalibrationError, choices
 from autovoice.voice.audio import Audio, Samples, read_audio, resample
-from autovoice.voice.clock import frame_count
 from autovoice.voice.convert import ConvertRequest, Feeds, make_feeds
 from autovoice.voice.f0 import estimate_f0
 from autovoice.voice.limits import Contract
@@ -56,8 +56,7 @@ def recordings(
     rng = np.random.default_rng(seed)
     for index, cut in enumerate(_cuts(voices, contract, frames, samples, seconds, rng)):
         piece = _cut(voices[cut.name], cut, contract)
-        count = frame_count(len(piece.samples), piece.sample_rate, contract.sample_rate, contract.hop)
-        pitch = estimate_f0(piece, count, contract.sample_rate, contract.hop, f0_min, f0_max)
+        pitch = estimate_f0(piece, cut.frames, contract.sample_rate, contract.hop, f0_min, f0_max)
         semitones = float(rng.uniform(transpose[0], transpose[1]))
         request = ConvertRequest(Path(), Path(), None, transpose=semitones, seed=seed + index)
         anyone = rng.standard_normal((1, SPEAKER_CHANNELS), np.float32)
@@ -84,11 +83,11 @@ def _cuts(
 ) -> list[Cut]:
     """Lengths spread over the profile, each from a recording that is long enough, or else from the longest."""
     rate = contract.sample_rate / contract.hop
-    # one frame more than the profile's least: a length in samples is rounded down
-    low = max(frames["min"] + 1, round(seconds[0] * rate))
+    low = max(frames["min"], round(seconds[0] * rate))
     high = min(frames["max"], max(low, round(seconds[1] * rate)))
     low = min(low, high)
-    lengths = {n: int(len(v.samples) * rate / v.sample_rate) for n, v in voices.items()}
+    # one less than fits: the length in samples is rounded up
+    lengths = {n: int((len(v.samples) - 1) * rate / v.sample_rate) for n, v in voices.items()}
     cuts = []
     for wanted in np.geomspace(low, high, samples).round().astype(int):
         fits = [n for n, length in lengths.items() if length >= wanted] or [max(lengths, key=lambda n: lengths[n])]
@@ -98,7 +97,7 @@ def _cuts(
 
 
 def _cut(voice: Audio, cut: Cut, contract: Contract) -> Audio:
-    length = int(cut.frames * contract.hop * voice.sample_rate / contract.sample_rate)
+    length = ceil(cut.frames * contract.hop * voice.sample_rate / contract.sample_rate)  # as the profile has it
     start = int(cut.start * (len(voice.samples) - length))
     piece: Samples = voice.samples[start : start + length]
     return Audio(piece, voice.sample_rate)
