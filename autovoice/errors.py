@@ -111,6 +111,12 @@ class AudioError(AutovoiceError):
     """A recording cannot be used."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or that it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else "no message"
+
+
 def choices(names: Iterable[object]) -> str:
     """`a, b, c`, or `none` when there are none."""
     return ", ".join(sorted(str(n) for n in names)) or "none"

@@ -95,7 +95,7 @@ class _Keys:
             try:
                 digests[name] = file_sha256(path)
             except OSError as e:
-                where = f"component.{step.component}.{name}"
+                where = name if name.startswith("calibration.") else f"component.{step.component}.{name}"
                 self.faults.append(Fault(where, f"{path}: {e.strerror}", f"{where}=/path/to/file"))
         return digests
 

@@ -125,7 +125,7 @@ def _calibration(c: Component, records: Mapping[str, Record]) -> dict[str, Any]:
     lowered = records[f"{c.name}.lower"].result
     return {
         "name": c.calibration.name,
-        "method": dict(c.calibration.method),
+        "method": dict(c.calibration.method) if c.calibration.source is not None else None,
         "samples": ranges.result["samples"],
         "ranges": ranges.files[FILE].sha256,
         "quantized": lowered.get("quantized", []),

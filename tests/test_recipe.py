@@ -305,7 +305,10 @@ def test_shards_share_the_samples_between_them() -> None:
 def test_ranges_given_are_a_file_or_one_of_a_folder(folder: bool, tmp_path: Path) -> None:
     given = tmp_path if folder else tmp_path / "mine.json"
     step = steps(one(Calibration("given", ranges=given)))["a.ranges"]
-    assert (step.kind, step.files) == ("ranges_given", {"ranges": tmp_path / ("a.json" if folder else "mine.json")})
+    assert (step.kind, step.files) == (
+        "ranges_given",
+        {"calibration.ranges": tmp_path / ("a.json" if folder else "mine.json")},
+    )
 
 
 def test_a_calibrator_is_code_of_its_step() -> None:

@@ -109,10 +109,13 @@ def observe(
         except Exception as e:  # onnxruntime raises a class of its own per status code, all plain Exceptions
             raise CalibrationError(f"sample {name}: the model cannot run it", str(e).splitlines()[0]) from e
         found.samples += 1
-        for tensor, three in zip(reduced, batched(values, len(_REDUCTIONS)), strict=False):
-            _extend(found, name, tensor, *(float(v) for v in three))
-        for tensor, value in zip(counted, values[len(_REDUCTIONS) * len(reduced) :], strict=True):
-            _extend(found, name, tensor, float(value.min()), float(value.max()), 0.0)
+        wide = len(_REDUCTIONS)
+        seen = {t: [float(v) for v in values[wide * i : wide * (i + 1)]] for i, t in enumerate(reduced)}
+        for tensor, value in zip(counted, values[wide * len(reduced) :], strict=True):
+            seen[tensor] = [float(value.min()), float(value.max()), 0.0]
+        for tensor in tensors:
+            _extend(found, name, tensor, *seen[tensor])
+        for tensor, value in zip(counted, values[wide * len(reduced) :], strict=True):
             found.histograms.setdefault(tensor, Histogram()).add(value)
     return found
 

@@ -24,13 +24,17 @@ def method_of(tensor: str, methods: Mapping[str, Any]) -> Any:
     return next(own, methods["default"])
 
 
+def matched(methods: Mapping[str, Any], tensors: Collection[str]) -> list[str]:
+    """The patterns that mean one of these tensors."""
+    return [p for p in methods if any(fnmatchcase(t, p) for t in tensors)]
+
+
 def check_patterns(methods: Mapping[str, Any], tensors: Collection[str]) -> None:
     """Raise CalibrationError for a pattern that means no tensor: it would be a silent no-op."""
     for pattern in methods:
-        if pattern != "default" and not any(fnmatchcase(t, pattern) for t in tensors):
-            raise CalibrationError(
-                f"calibration.method: '{pattern}' matches no tensor", nearest(pattern, tensors)[:300]
-            )
+        if pattern != "default" and pattern not in matched(methods, tensors):
+            fact = f"calibration.method: '{pattern}' matches no tensor"
+            raise CalibrationError(fact, nearest(pattern, tensors)[:300])
 
 
 def write_ranges(path: Path, model: str, samples: int | None, method: Any, ranges: Ranges) -> None:
@@ -73,6 +77,7 @@ def ranges_from(data: Any, where: str) -> dict[str, tuple[float, float]]:
         raise CalibrationError(f"{where}: holds no ranges", '{"ranges": {"tensor": [low, high]}}')
     found = {}
     for tensor, pair in data.items():
+        pair = pair.tolist() if isinstance(pair, np.ndarray) else pair
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(_is_number(v) for v in pair):
             raise CalibrationError(f"{where}: the range of '{tensor}' is {pair!r}", "two numbers, [low, high]")
         low, high = (float(v) for v in pair)

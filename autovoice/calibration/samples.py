@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from autovoice.errors import CalibrationError, FeedError
+from autovoice.binding import Binder
+from autovoice.errors import AutovoiceError, CalibrationError, FeedError, first_line
 from autovoice.hashing import uncached_sha256
 from autovoice.npz import read_npz, write_npz
-from autovoice.runtime.binding import Binder
 from autovoice.spec import Dim
 
 MANIFEST = "samples.json"
@@ -52,7 +52,7 @@ class SampleChecker:
 def write_samples(out: Path, samples: Iterable[Any], checker: SampleChecker, min_samples: int) -> list[dict[str, Any]]:
     """Check and write every sample; one entry each. Raises CalibrationError with the sample's name."""
     entries: list[dict[str, Any]] = []
-    for index, item in enumerate(samples):
+    for index, item in enumerate(_drawn(samples, checker.whose)):
         name, sample = item if isinstance(item, tuple) and len(item) == 2 else (str(index), item)
         if not isinstance(sample, Mapping):
             fact = f"calibration of {checker.whose}, sample {name}: is a {type(sample).__name__}"
@@ -71,6 +71,20 @@ def write_samples(out: Path, samples: Iterable[Any], checker: SampleChecker, min
         )
     (out / MANIFEST).write_text(json.dumps({"samples": entries}, indent=1) + "\n")
     return entries
+
+
+def _drawn(samples: Any, whose: str) -> Iterator[Any]:
+    """What a source yields. Raises CalibrationError where it yields nothing at all, or raises."""
+    if not isinstance(samples, Iterable):
+        fact = f"calibration of {whose}: the source returned a {type(samples).__name__}"
+        raise CalibrationError(fact, "a source yields {input: array}, or (name, {input: array})")
+    try:
+        yield from samples
+    except AutovoiceError:
+        raise
+    except Exception as e:  # code of the user's own may raise anything
+        fact = f"calibration of {whose}: the source raised {type(e).__name__}: {first_line(e)}"
+        raise CalibrationError(fact, "the whole of it is in the step's log") from e
 
 
 def entries_of(folder: Path) -> list[dict[str, Any]]:

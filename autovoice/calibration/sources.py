@@ -8,7 +8,11 @@ Whatever it yields is checked against the declaration afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +20,29 @@ import numpy as np
 
 from autovoice.config.dims import read_dims
 from autovoice.errors import CalibrationError, ConfigError, Fault, choices, nearest
-from autovoice.steps.inputs import draw, free_size, solved
+from autovoice.examples import draw, free_size, solved
 
 Sample = tuple[str, dict[str, np.ndarray]]
-Column = list[tuple[str, np.ndarray]]
+#: samples of one input, each with its name, read when its turn comes
+Column = list[tuple[str, Callable[[], np.ndarray]]]
+_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+#: how alike two names of components are that are one, misspelt
+_NEAR = 0.85
 
 
 def npz(files: Mapping[str, Path], component: str, inputs: Mapping[str, Any]) -> Iterator[Sample]:
     """Samples recorded as `component/input`, axis 0 counting them, or as `component/input/00007` one by one.
 
-    A missing batch axis is added back. Raises CalibrationError for a component without data, and for a name that
-    is no input of it.
+    At level pipeline, as `input` or `input/00007`. A missing batch axis is added back. Raises CalibrationError for
+    a component without data, and for a name that is no input of it.
     """
     if len(files) != 1:
         raise CalibrationError(f"calibration.files means {len(files)} files", "this source reads one npz")
     ((_, path),) = files.items()
     try:
         archive = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as e:
-        raise CalibrationError(f"{path}: cannot be read as npz", str(e).splitlines()[0]) from e
+    except _UNREADABLE as e:
+        raise _unreadable(path, "npz") from e
     if isinstance(archive, np.ndarray):
         raise CalibrationError(f"{path}: is one array, not an npz", "np.savez(path, **{'component/input': array})")
     with archive:
@@ -42,52 +50,74 @@ def npz(files: Mapping[str, Path], component: str, inputs: Mapping[str, Any]) ->
         yield from _rows({i: _column(archive, path, names, len(inputs[i]["shape"])) for i, names in own.items()})
 
 
+def _unreadable(path: Path, kind: str, entry: str = "") -> CalibrationError:
+    where = f"{path}: '{entry}'" if entry else f"{path}"
+    fix = "it is empty, cut short or damaged, or holds pickled objects, which are refused: write it again"
+    return CalibrationError(f"{where}: cannot be read as {kind}", fix)
+
+
 def _recorded(entries: Sequence[str], component: str, inputs: Mapping[str, Any], path: Path) -> dict[str, list[str]]:
     """{input: its entries}, of this component alone."""
+    prefix = f"{component}/" if component else ""
     own: dict[str, list[str]] = {}
-    for entry in sorted(entries):
-        owner, _, rest = entry.partition("/")
-        if owner == component:
-            own.setdefault(rest.partition("/")[0], []).append(entry)
+    for entry in sorted(e for e in entries if e.startswith(prefix)):
+        own.setdefault(entry.removeprefix(prefix).partition("/")[0], []).append(entry)
+    owners = {e.partition("/")[0] for e in entries}
     if not own:
-        has = {e.partition("/")[0] for e in entries}
-        raise CalibrationError(f"{path}: has no samples of '{component}'", nearest(component, has))
+        raise CalibrationError(f"{path}: has no samples of '{component or 'the pipeline'}'", nearest(component, owners))
     for name in own:
         if name not in inputs:
-            raise CalibrationError(f"{path}: '{component}/{name}' is no input of it", nearest(name, inputs))
+            raise CalibrationError(f"{path}: '{prefix}{name}' is no input of it", nearest(name, inputs))
+    _check_spelling(entries, component, inputs.keys() - own.keys(), path)
     return own
 
 
+def _check_spelling(entries: Sequence[str], component: str, missing: Collection[str], path: Path) -> None:
+    """An input that would take its default, while data of its name stand under nearly this component's name."""
+    for entry in entries:
+        owner, _, name = entry.partition("/")
+        alike = SequenceMatcher(None, owner, component).ratio() if component and owner != component else 0.0
+        if name.partition("/")[0] in missing and alike >= _NEAR:
+            fact = f"{path}: '{entry}' is nearly '{component}/{name}', which is missing"
+            raise CalibrationError(fact, f"call it '{component}/{name}', or give both")
+
+
 def _column(archive: Any, path: Path, names: Sequence[str], rank: int) -> Column:
-    """All samples of one input."""
-    column: Column = []
+    """All samples of one input. Entries of one sample are read one at a time, stacked ones at once."""
+    single = [n for n in names if n.rpartition("/")[2].isdigit()]
+    column: Column = [(n, partial(_entry, archive, path, n, rank)) for n in single]
     for name in names:
-        try:
-            array = archive[name]
-        except ValueError as e:
-            fix = "plain arrays only, never pickled ones"
-            raise CalibrationError(f"{path}: '{name}': {str(e).splitlines()[0]}", fix) from e
-        single = name.count("/") > 1
-        column += [(name, _batched(array, rank))] if single else _unstacked(array, rank, name, str(path))
+        if name not in single:
+            column += _unstacked(_member(archive, path, name), rank, name, str(path))
     return column
+
+
+def _member(archive: Any, path: Path, name: str) -> np.ndarray:
+    try:
+        return np.asarray(archive[name])
+    except _UNREADABLE as e:
+        raise _unreadable(path, "npz", name) from e
+
+
+def _entry(archive: Any, path: Path, name: str, rank: int) -> np.ndarray:
+    return _batched(_member(archive, path, name), rank)
 
 
 def npy_folder(files: Mapping[str, Path], component: str, inputs: Mapping[str, Any]) -> Iterator[Sample]:
     """`input.npy` with stacked samples, or a folder `input/` with one file a sample, in the order of their names.
 
-    All of it may stand in a folder named like the component.
+    All of it may stand in a folder named like the component, beside those of other components.
     """
+    arrays = {name: path for name, path in sorted(files.items()) if path.suffix == ".npy"}
+    inside = {n: p for n, p in arrays.items() if component and n.startswith(f"{component}/")}
     columns: dict[str, Column] = {}
-    for name, path in sorted(files.items()):
-        parts = Path(name).with_suffix("").parts
-        parts = parts[1:] if len(parts) > 1 and parts[0] == component else parts
-        if path.suffix != ".npy":
-            continue
-        if parts[0] not in inputs:
-            raise CalibrationError(f"{path}: '{parts[0]}' is no input of {component}", nearest(parts[0], inputs))
-        array, rank = _npy(path), len(inputs[parts[0]]["shape"])
-        found = [(name, _batched(array, rank))] if len(parts) > 1 else _unstacked(array, rank, name, str(path))
-        columns.setdefault(parts[0], []).extend(found)
+    for name, path in (inside or arrays).items():
+        first, *rest = Path(name).with_suffix("").parts[1 if inside else 0 :]
+        if first not in inputs:
+            raise CalibrationError(f"{path}: '{first}' is no input of {component}", nearest(first, inputs))
+        rank = len(inputs[first]["shape"])
+        found = [(name, partial(_file, path, rank))] if rest else _unstacked(_npy(path), rank, name, str(path))
+        columns.setdefault(first, []).extend(found)
     if not columns:
         wanted = choices(f"{i}.npy or {i}/*.npy" for i in inputs)
         raise CalibrationError(f"no .npy file for {component} among {len(files)} files", f"expected {wanted}")
@@ -97,8 +127,12 @@ def npy_folder(files: Mapping[str, Path], component: str, inputs: Mapping[str, A
 def _npy(path: Path) -> np.ndarray:
     try:
         return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as e:
-        raise CalibrationError(f"{path}: cannot be read as npy", str(e).splitlines()[0]) from e
+    except _UNREADABLE as e:
+        raise _unreadable(path, "npy") from e
+
+
+def _file(path: Path, rank: int) -> np.ndarray:
+    return _batched(_npy(path), rank)
 
 
 def _unstacked(array: np.ndarray, rank: int, name: str, path: str) -> Column:
@@ -106,7 +140,8 @@ def _unstacked(array: np.ndarray, rank: int, name: str, path: str) -> Column:
     if array.ndim not in (rank, rank + 1):
         fix = f"one sample has {rank} axes, and a first one counts samples; the batch axis may be left out"
         raise CalibrationError(f"{path}: '{name}' has shape {list(array.shape)}", fix)
-    return [(f"{name}[{i}]", array[i : i + 1] if array.ndim == rank else array[i]) for i in range(len(array))]
+    parts = [array[i : i + 1] if array.ndim == rank else array[i] for i in range(len(array))]
+    return [(f"{name}[{i}]", partial(np.asarray, part)) for i, part in enumerate(parts)]
 
 
 def _batched(array: np.ndarray, rank: int) -> np.ndarray:
@@ -119,7 +154,7 @@ def _rows(columns: Mapping[str, Column]) -> Iterator[Sample]:
         told = ", ".join(f"{n} {c}" for n, c in counts.items())
         raise CalibrationError("inputs have different numbers of samples", told)
     for row in zip(*columns.values(), strict=True):
-        yield row[0][0], {name: array for name, (_, array) in zip(columns, row, strict=True)}
+        yield row[0][0], {name: read() for name, (_, read) in zip(columns, row, strict=True)}
 
 
 def synthetic(inputs: Mapping[str, Any], dims: Mapping[str, Any], samples: int = 8, seed: int = 0) -> Iterator[Sample]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from autovoice.calibration.observe import Histogram
 
 LEVELS = 255
+#: the share of values that the entropy method may clip
+_CLIPPED = 0.01
 _FRACTIONS = np.linspace(0.2, 1.0, 81)
 Error = Callable[[np.ndarray, np.ndarray, float, float], float]
 
@@ -24,9 +27,21 @@ def threshold(
         return _percentile(edges, counts, low, high, percentile)
     centres = (edges[:-1] + edges[1:]) / 2
     error: Error = _divergence if method == "entropy" else _squared_error
-    # the widest of equally good ranges: clipping needs a reason
-    best = min(_FRACTIONS, key=lambda f: (error(centres, counts, low * f, high * f), -f))
-    return low * float(best), high * float(best)
+    return _searched(error, centres, counts, low, high)
+
+
+def _searched(error: Error, centres: np.ndarray, counts: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """One end moved while the other stays, twice each; zero is always inside, since quantizers have it there."""
+    least, most = min(low, 0.0), max(high, 0.0)
+    for _ in range(2):
+        # the widest of equally good ranges: clipping needs a reason
+        if high > 0:
+            ends = (high * float(f) for f in _FRACTIONS)
+            most = min(ends, key=lambda end: (error(centres, counts, least, end), -end))
+        if low < 0:
+            ends = (low * float(f) for f in _FRACTIONS)
+            least = min(ends, key=lambda end: (error(centres, counts, end, most), end))
+    return (low if low > 0 else least), (high if high < 0 else most)
 
 
 def _percentile(
@@ -50,8 +65,11 @@ def _divergence(centres: np.ndarray, counts: np.ndarray, low: float, high: float
     """KL divergence of the values from their 8-bit version: clipped mass at the ends, flat within one level.
 
     After Migacz, "8-bit inference with TensorRT" (2017); mass without a level counts as a very unlikely value.
+    Infinite for a range that clips more than rare values: of one bin alone, any distribution looks right.
     """
     inside = (centres >= low) & (centres <= high)
+    if counts[~inside].sum() > _CLIPPED * counts.sum():
+        return math.inf
     where = np.flatnonzero(inside)
     p = np.where(inside, counts, 0).astype(np.float64)
     p[where[0]] += counts[: where[0]].sum()

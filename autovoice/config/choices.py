@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from autovoice.spec import AUDIO_METRICS, Backend, Calibration, Gate, Keep, Prec
 Lookup = Callable[[str, str, str], Mapping[str, Any] | Fault]
 METRICS = ("snr_db", "cosine", "pooled_cosine", "relative_l2", "max_abs", *AUDIO_METRICS)
 COMPUTE_TYPES = ("float32", "float16", "bfloat16", "int8", "float8")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LEVELS = ("component", "pipeline")
 METHODS = ("minmax", "percentile", "entropy", "mse")
 
@@ -33,13 +35,13 @@ class ChoiceReader:
         """The component's own node or name of `group`; without one, the choice made for everything."""
         value = r.raw(group)
         value = self.data.get(group) if value is None else value
-        where = r.path(group)
         if isinstance(value, str):
-            return self.named(group, value, where, parse)
+            return self.named(group, value, r.path(group), parse)
         # one node for all: `${precision}` is parsed once, not once a component
         key = (group, repr(value))
         if key not in self.cache:
-            self.cache[key] = parse(Reader(value, where if r.raw(group) is not None else group, self.faults))
+            where = group if value == self.data.get(group) else r.path(group)
+            self.cache[key] = parse(Reader(value, where, self.faults))
         return self.cache[key]
 
     def named(self, group: str, name: str, where: str, parse: Callable[[Reader], Any]) -> Any:
@@ -146,6 +148,8 @@ class ChoiceReader:
             r.take("min_samples", int, 2),
             r.take("shards", int, 1),
         )
+        if not NAME.fullmatch(spec.name):
+            r.fault("name", f"'{spec.name}' cannot name a step", "use letters, digits and _")
         if spec.level not in LEVELS:
             r.fault("level", f"unknown level '{spec.level}'", "component, or pipeline")
         if not 50 < spec.percentile <= 100:

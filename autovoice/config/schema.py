@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from autovoice.config.choices import ChoiceReader
+from autovoice.config.choices import NAME, ChoiceReader
 from autovoice.config.dims import read_dims
 from autovoice.config.reader import Reader
 from autovoice.errors import Fault, choices, nearest
@@ -26,8 +25,6 @@ from autovoice.spec import (
     Quantize,
     Tensor,
 )
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class SpecReader(ChoiceReader):
@@ -89,7 +86,7 @@ class SpecReader(ChoiceReader):
 
     def pipeline(self, r: Reader) -> PipelineSpec:
         name = r.take("name", str)
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             r.fault("name", f"'{name}' cannot name a folder", "use letters, digits and _")
         inputs = []
         for wire, reader in r.children("inputs"):
@@ -101,7 +98,7 @@ class SpecReader(ChoiceReader):
 
     def component(self, name: str, node: Any) -> Component:
         r = Reader(node, f"component.{name}", self.faults)
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             r.fault("", f"'{name}' cannot name a file", "use letters, digits and _")
         model, onnx = r.raw("model"), r.raw("onnx")
         precision = self.choice(r, "precision", self.precision)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from autovoice.calibration.ranges import Ranges, read_ranges
-from autovoice.errors import LoweringError
+from autovoice.errors import LoweringError, nearest
 from autovoice.files import link_or_copy
 from autovoice.lowering.policy import chosen_nodes
 from autovoice.onnx_io import save
@@ -55,8 +55,12 @@ def _quantized(model: onnx.ModelProto, nodes: list[str], ranges: Ranges, bias: b
     from onnxruntime.quantization.calibrate import TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+    chosen = [n for n in model.graph.node if n.name in set(nodes)]
+    weights = {t.name: len(t.dims) for t in model.graph.initializer}
+    _check_ranges(chosen, weights, ranges)
+    odd = any(_odd_bias(n, model) for n in chosen)
+    whole = {"quant_type": QuantType.QInt8, "symmetric": True}  # one scale
     data = {t: (np.float32(low), np.float32(high)) for t, (low, high) in ranges.items()}
-    types = {n.name: n.op_type for n in model.graph.node}
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
@@ -66,11 +70,13 @@ def _quantized(model: onnx.ModelProto, nodes: list[str], ranges: Ranges, bias: b
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
         nodes_to_quantize=nodes,
         nodes_to_exclude=[],
-        op_types_to_quantize=sorted({types[n] for n in nodes}),
+        op_types_to_quantize=sorted({n.op_type for n in chosen}),
         extra_options={
             "ActivationSymmetric": False,
             "WeightSymmetric": True,
-            "QuantizeBias": bias,
+            "QuantizeBias": bias and not odd,
+            "QDQDisableWeightAdjustForInt32Bias": odd,  # which takes such a bias apart, and fails
+            "TensorQuantOverrides": {w: [dict(whole)] for w in _stacked(chosen, weights)},
             "OpTypesToExcludeOutputQuantization": _FLOAT_OUTPUT,
         },
     )
@@ -79,6 +85,33 @@ def _quantized(model: onnx.ModelProto, nodes: list[str], ranges: Ranges, bias: b
     quantizer.model.topological_sort()  # it appends its nodes at the end
     made: onnx.ModelProto = quantizer.model.model
     return made
+
+
+def _check_ranges(chosen: Iterable[onnx.NodeProto], weights: Collection[str], ranges: Ranges) -> None:
+    for node in chosen:
+        for tensor in (*node.input[:2], *(node.output if node.op_type not in _FLOAT_OUTPUT else ())):
+            if tensor not in weights and tensor not in ranges:
+                fix = f"calibrate it, or leave the node out; {nearest(tensor, ranges)[:300]}"
+                raise LoweringError(f"node '{node.name}' needs a range of '{tensor}', and there is none", fix)
+
+
+def _stacked(chosen: Iterable[onnx.NodeProto], weights: Mapping[str, int]) -> list[str]:
+    """Weights of products that are stacks of matrices: the kernels take one scale for all of such a stack."""
+    return sorted({n.input[1] for n in chosen if n.op_type == "MatMul" and weights.get(n.input[1], 0) > 2})
+
+
+def _odd_bias(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
+    """True for a Gemm whose third input is no plain bias, one number an output: it has to stay float32."""
+    if node.op_type != "Gemm" or len(node.input) < 3:
+        return False
+    attributes = {a.name: a for a in node.attribute}
+    if "beta" in attributes and attributes["beta"].f != 1:  # ONNX Runtime's integer kernel would leave it out
+        fix = f"quantize.exclude=[{node.name}]"
+        raise LoweringError(f"node '{node.name}' scales its bias (beta), which has no int8 form", fix)
+    shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    weight, bias = shapes.get(node.input[1]), shapes.get(node.input[2])
+    transposed = "transB" in attributes and attributes["transB"].i
+    return weight is None or bias != (weight[0 if transposed else 1],)
 
 
 def _read_floats(graph: onnx.GraphProto, quantized: set[str]) -> None:

@@ -1,12 +1,10 @@
-"""Loaded engines timed in turn, so that what slows the machine slows all of them."""
+"""Calls timed in turn, so that what slows the machine slows all of them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
-
-from autovoice.backends.base import Session
 
 WARM_UP = 3
 ROUNDS = 30
@@ -14,17 +12,17 @@ FEWEST = 5
 SECONDS = 6.0
 
 
-def raced(calls: Mapping[str, tuple[Session, Mapping[str, Any]]]) -> dict[str, list[float]]:
-    """Seconds of each call of each (session, feeds): 30 rounds, or as many as 6 s hold, but 5 at least."""
-    for session, feeds in calls.values():
+def raced(calls: Mapping[str, Callable[[], Any]]) -> dict[str, list[float]]:
+    """Seconds of each call of each: 30 rounds, or as many as 6 s hold, but 5 at least."""
+    for call in calls.values():
         for _ in range(WARM_UP):
-            session.run(feeds)
+            call()
     times: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + SECONDS
     for turn in range(ROUNDS):
-        for name, (session, feeds) in calls.items():
+        for name, call in calls.items():
             start = time.perf_counter()
-            session.run(feeds)
+            call()
             times[name].append(time.perf_counter() - start)
         if turn + 1 >= FEWEST and time.perf_counter() > end:
             break

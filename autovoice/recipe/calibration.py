@@ -25,6 +25,8 @@ from autovoice.spec import Calibration, Component
 
 #: the role under which a component reads samples of its own
 SAMPLES = "samples"
+#: the file under which ranges are given; where it is missing, this is the key that mends it
+RANGES = "calibration.ranges"
 
 
 def calibration_steps(graph: Graph, components: Iterable[Component]) -> dict[str, list[Step]]:
@@ -34,7 +36,7 @@ def calibration_steps(graph: Graph, components: Iterable[Component]) -> dict[str
     wanted = list(components)
     for c in wanted:
         if c.calibration.source is not None and c.calibration.level == "pipeline":
-            shared.setdefault(c.calibration.name, (c.calibration, set()))[1].add(c.name)
+            shared.setdefault(label(graph, c.calibration), (c.calibration, set()))[1].add(c.name)
     for calibration, names in shared.values():
         found.setdefault("", []).extend(pipeline_samples(graph, calibration))
         for c in graph.components:
@@ -43,6 +45,22 @@ def calibration_steps(graph: Graph, components: Iterable[Component]) -> dict[str
     for c in wanted:
         found.setdefault(c.name, []).extend(_ranges(graph, c))
     return found
+
+
+def label(graph: Graph, calibration: Calibration) -> str:
+    """The calibration's name, numbered where others of that name have other samples."""
+    same = [c.calibration for c in graph.components if c.quantized and c.calibration.name == calibration.name]
+    distinct: list[Any] = []
+    for data in (_data(c) for c in same):
+        if data not in distinct:
+            distinct.append(data)
+    at = distinct.index(_data(calibration)) if _data(calibration) in distinct else 0
+    return calibration.name if at == 0 else f"{calibration.name}_{at + 1}"
+
+
+def _data(calibration: Calibration) -> tuple[Any, ...]:
+    """What samples depend on; how ranges are chosen from them is not part of it."""
+    return calibration.source, calibration.files, calibration.min_samples
 
 
 def upstream(graph: Graph, names: Iterable[str]) -> set[str]:
@@ -55,9 +73,10 @@ def pipeline_samples(graph: Graph, calibration: Calibration) -> list[Step]:
     """What the source gives for the pipeline's inputs, and whether it covers their profile."""
     tensors = {t.name: tensor(t) | {"default": t.default, "example": t.example} for t in graph.inputs}
     given, checked = _sampled(graph, calibration, tensors, "")
-    name = f"samples_{calibration.name}"
+    called = label(graph, calibration)
+    name = f"samples_{called}"
     made = Step(name, "", "samples", given, {}, _files(calibration), _targets(calibration), TOOLS["samples"])
-    check = Step(f"coverage_{calibration.name}", "", "coverage", checked, {SAMPLES: name}, targets=own("coverage"))
+    check = Step(f"coverage_{called}", "", "coverage", checked, {SAMPLES: name}, targets=own("coverage"))
     return [made, check]
 
 
@@ -105,7 +124,7 @@ def activations(graph: Graph, c: Component, calibration: Calibration) -> Step:
     """What the float32 graph of a component answers to each sample: the samples of whoever reads it."""
     fields = {"reads": sample_reads(graph, c, calibration), "outputs": outputs_of(c)}
     needs = {"export": f"{c.name}.export"} | sample_needs(graph, c, calibration)
-    return component_step(c, "activations", fields, needs, name=f"activations_{calibration.name}")
+    return component_step(c, "activations", fields, needs, name=f"activations_{label(graph, calibration)}")
 
 
 def sample_reads(graph: Graph, c: Component, calibration: Calibration) -> dict[str, list[str]]:
@@ -118,8 +137,8 @@ def sample_reads(graph: Graph, c: Component, calibration: Calibration) -> dict[s
 def sample_needs(graph: Graph, c: Component, calibration: Calibration) -> dict[str, str]:
     if calibration.level == "component":
         return {SAMPLES: f"{c.name}.samples"}
-    producers = dict.fromkeys(graph.producers[i.wire] for i in c.inputs)
-    return {_role(p): f"{p}.activations_{calibration.name}" if p else f"samples_{calibration.name}" for p in producers}
+    producers, name = dict.fromkeys(graph.producers[i.wire] for i in c.inputs), label(graph, calibration)
+    return {_role(p): f"{p}.activations_{name}" if p else f"samples_{name}" for p in producers}
 
 
 def _role(producer: str | None) -> str:
@@ -131,7 +150,7 @@ def _ranges(graph: Graph, c: Component) -> list[Step]:
     calibration, export = c.calibration, {"export": f"{c.name}.export"}
     if calibration.ranges is not None:
         path = calibration.ranges / f"{c.name}.json" if calibration.ranges.is_dir() else calibration.ranges
-        return [component_step(c, "ranges_given", {}, export, {"ranges": path}, name="ranges")]
+        return [component_step(c, "ranges_given", {}, export, {RANGES: path}, name="ranges")]
     if calibration.calibrator is not None:
         given = {"component": c.name, "calibrator": target(calibration.calibrator), "inputs": inputs_of(graph, c)}
         code = targets_of(calibration.calibrator)
@@ -149,6 +168,7 @@ def _observe(graph: Graph, c: Component, shard: int) -> Step:
     fields = {
         "reads": sample_reads(graph, c, calibration),
         "histograms": {pattern: method != "minmax" for pattern, method in calibration.method.items()},
+        "alone": [o.name for o in graph.components if o.quantized and o.calibration == calibration] == [c.name],
         "shard": [shard, calibration.shards],
     }
     name = f"observe_{shard + 1}of{calibration.shards}" if calibration.shards > 1 else "observe"

@@ -12,10 +12,10 @@ from typing import Any, Self
 import numpy as np
 
 from autovoice.backends.base import Session, backend_from_name
+from autovoice.binding import Binder
 from autovoice.errors import ArtefactError, FeedError, nearest
 from autovoice.hashing import uncached_sha256
 from autovoice.manifest import NAME, read_manifest
-from autovoice.runtime.binding import Binder
 from autovoice.spec import Dim
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import onnx
@@ -31,4 +33,15 @@ def run(context: Context) -> dict[str, Any]:
     if "quantize" in fields:
         ranges = context.needs.get("ranges")
         given = {"quantize": fields["quantize"], "ranges": ranges and ranges / FILE}
+    _check_call(function, lowering, given)
     return dict(function(source, target, fields["keep"], **given, **lowering["kwargs"]) or {})
+
+
+def _check_call(function: Any, lowering: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise LoweringError where a lowering wants other arguments than its YAML and the policy give."""
+    try:
+        inspect.signature(function).bind(None, None, None, **given, **lowering["kwargs"])
+    except TypeError as e:
+        policy = "its precision has no `quantize:`" if not given else f"it is given {', '.join(given)}"
+        fix = f"{policy}; f(source, target, keep, …, **kwargs of precision.lowering)"
+        raise LoweringError(f"precision.lowering: {lowering['target']}: {e}", fix) from e

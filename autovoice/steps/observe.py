@@ -18,7 +18,8 @@ def run(context: Context) -> dict[str, Any]:
     """Write observed.npz, of every tensor that any policy could quantize."""
     fields, model = context.fields, context.needs["export"] / "model.onnx"
     tensors = watched_tensors(onnx.load(model))
-    check_patterns(fields["histograms"], tensors)
+    if fields["alone"]:  # a pattern may mean the tensors of another component that shares the calibration
+        check_patterns(fields["histograms"], tensors)
     counted = [t for t in tensors if method_of(t, fields["histograms"])]
     index, shards = fields["shard"]
     found = observe(model, tensors, counted, sample_feeds(fields["reads"], context.needs, (index, shards)))

@@ -15,7 +15,7 @@ from autovoice.steps.context import Context
 
 def run(context: Context) -> dict[str, Any]:
     """Write ranges.json. Raises CalibrationError for ranges of another model, or that do not cover this one."""
-    path, export = context.files["ranges"], context.needs["export"] / "model.onnx"
+    path, export = context.files["calibration.ranges"], context.needs["export"] / "model.onnx"
     ranges, model, current = read_ranges(path), model_of(path), uncached_sha256(export)
     check_complete(ranges, watched_tensors(onnx.load(export)), str(path))
     if model not in (None, current):

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from autovoice.errors import AutovoiceError, CalibrationError, nearest
+from autovoice.errors import AutovoiceError, CalibrationError, first_line, nearest
 
 
 def called(where: str, target: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
@@ -16,10 +16,14 @@ def called(where: str, target: Mapping[str, Any], given: Mapping[str, Any]) -> A
     Raises CalibrationError where it does not exist, does not take these arguments, or raises.
     """
     module, _, name = target["target"].rpartition(".")
-    loaded = importlib.import_module(module)
+    try:
+        loaded = importlib.import_module(module)
+    except Exception as e:  # code of the user's own may raise anything
+        fact = f"{where}: importing {module} raised {type(e).__name__}: {first_line(e)}"
+        raise CalibrationError(fact, "the whole of it is in the step's log") from e
     function = getattr(loaded, name, None)
     if not callable(function):
-        made = [n for n, v in vars(loaded).items() if getattr(v, "__module__", None) == module]
+        made = [n for n, v in vars(loaded).items() if getattr(v, "__module__", None) == module and n[0] != "_"]
         raise CalibrationError(f"{where}: {module} has no '{name}'", nearest(name, made))
     parameters = inspect.signature(function).parameters
     wanted = {key: value for key, value in given.items() if key in parameters and key not in target["kwargs"]}
@@ -32,5 +36,5 @@ def called(where: str, target: Mapping[str, Any], given: Mapping[str, Any]) -> A
     except AutovoiceError:
         raise
     except Exception as e:  # code of the user's own may raise anything
-        fact = f"{where}: {target['target']} raised {type(e).__name__}: {str(e).strip().splitlines()[:1]}"
+        fact = f"{where}: {target['target']} raised {type(e).__name__}: {first_line(e)}"
         raise CalibrationError(fact, "the whole of it is in the step's log") from e

@@ -54,7 +54,8 @@ def summary(built: Built) -> str:
 def _row(c: Component, built: Built) -> list[str]:
     record = built.records[engine_of(c)].result
     verify = built.records[f"{c.name}.verify"].result
-    race = f"{_ratio(c, built):.2f}× {c.precision.higher.name}" if c.raced and c.precision.higher else ""
+    ratio = _ratio(c, built)
+    race = f"{ratio:.2f}× {c.precision.higher.name}" if ratio is not None and c.precision.higher else ""
     return [
         c.name,
         c.precision.name,
@@ -74,11 +75,15 @@ def _delivered(c: Component, record: Mapping[str, Any]) -> str:
         return "fp32, by policy"
     kind, unit = ("heavy", "Conv/MatMul") if c.quantized else ("file", "nodes")
     counts = record["delivered"].get(kind, record["delivered"]["file"])
+    if c.quantized and not counts:
+        return "nothing to quantize"
     return f"{c.precision.name} {counts.get(c.precision.type, 0)}/{sum(counts.values())} {unit}"
 
 
-def _ratio(c: Component, built: Built) -> float:
-    return float(built.records[f"{c.name}.race"].result["ratio"])
+def _ratio(c: Component, built: Built) -> float | None:
+    """The time of a quantized build over that of the higher one; None where they are not two."""
+    ratio: float | None = built.records[f"{c.name}.race"].result["ratio"] if c.raced else None
+    return ratio
 
 
 def _parity(result: Mapping[str, Any]) -> list[str]:
@@ -98,13 +103,25 @@ def _calibrated(built: Built) -> Iterator[str]:
             covered = (
                 f"{dim} {c['seen'][0]} … {c['seen'][1]} of {c['profile'][0]} … {c['profile'][1]}"
                 for dim, c in record.result["coverage"].items()
-                if c["profile"][0] != c["profile"][1]
+                if c["profile"][0] != c["profile"][1] and c["seen"] != [1, 1]
             )
             yield f" calibrated on {_source(step, built)}, {record.result['samples']} samples: {', '.join(covered)}"
+    for c in (c for c in built.plan.graph.components if c.quantized and c.calibration.source is None):
+        yield f" ranges of {c.name}: {c.calibration.ranges or c.calibration.name}"
     if "swaps" in built.records:
         swaps = built.records["swaps"].result
         told = (f"{name} {min(p['snr_db'] for p in wires.values()):.1f} dB" for name, wires in swaps["swaps"].items())
         yield f" end to end at {swaps['point']}, float32 but for: {', + '.join(told)}"
+    yield from _unmatched(built)
+
+
+def _unmatched(built: Built) -> Iterator[str]:
+    """Patterns of methods that no component has a tensor for: they do nothing."""
+    sampled = [c for c in built.plan.graph.components if c.quantized and c.calibration.source is not None]
+    used = {(c.calibration.name, p) for c in sampled for p in built.records[f"{c.name}.ranges"].result["matched"]}
+    given = dict.fromkeys((c.calibration.name, p) for c in sampled for p in c.calibration.method if p != "default")
+    for name, pattern in (g for g in given if g not in used):
+        yield f" note: calibration.method of {name}: '{pattern}' matches no tensor of any component"
 
 
 def _source(step: str, built: Built) -> str:
@@ -119,14 +136,14 @@ def _notes(c: Component, built: Built) -> Iterator[str]:
     """What a reader would otherwise take for granted."""
     record = built.records[engine_of(c)].result
     executed = record["delivered"].get("executed", {})
-    nothing = c.quantize is not None and not c.quantized
+    nothing = c.quantize is not None and not (c.quantized and record["delivered"].get("heavy", True))
     if executed and c.precision.type not in executed and not nothing and "chosen" not in record:
         others = " and ".join(sorted(executed))
         yield f" note: {c.backend.name} here computes {c.precision.name} files in {others}, between casts"
     inside, run = record["delivered"].get("heavy", {}).get(c.precision.type, 0), executed.get(c.precision.type, 0)
     if c.quantized and 0 < run < inside:
         yield f" note: {c.name}: {inside - run} of {inside} {c.precision.name} nodes are not executed as such"
-    if c.raced and _ratio(c, built) >= 1 and "chosen" not in record and c.precision.higher:
+    if (_ratio(c, built) or 0) >= 1 and "chosen" not in record and c.precision.higher:
         higher, name = c.precision.higher.name, c.precision.name
         yield f" note: {c.name} is slower in {name} than in {higher}; only_if_faster=true keeps {higher} there"
     weights = built.records[f"{c.name}.export"].result.get("weights", {})

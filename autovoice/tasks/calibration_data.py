@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from autovoice.builds import run_steps
-from autovoice.calibration.dataset import (
+from autovoice.config.choices import ChoiceReader
+from autovoice.config.options import EVERY
+from autovoice.config.reader import Reader
+from autovoice.dataset.report import summary
+from autovoice.dataset.select import SELECTIONS, cover, coverage_of, places_of, random
+from autovoice.dataset.signature import parameters_of
+from autovoice.dataset.write import (
     Candidates,
     candidate_steps,
     candidates_of,
     manifest_of,
     write_dataset,
 )
-from autovoice.calibration.report import summary
-from autovoice.calibration.select import SELECTIONS, cover, coverage_of, places_of, random
-from autovoice.calibration.signature import parameters_of
-from autovoice.config.choices import ChoiceReader
-from autovoice.config.options import EVERY
-from autovoice.config.reader import Reader
 from autovoice.errors import ConfigError, Fault, StoreError, nearest
 from autovoice.invocation import Invocation
 from autovoice.spec import Calibration, Target

@@ -55,7 +55,7 @@ def recordings(
     speakers = [read_speaker(p) for _, p in sorted(files.items()) if p.suffix == ".npy"]
     rng = np.random.default_rng(seed)
     for index, cut in enumerate(_cuts(voices, contract, frames, samples, seconds, rng)):
-        piece = _cut(voices[cut.name], cut, contract)
+        piece = _cut(voices[cut.name], cut, contract, frames["min"])
         pitch = estimate_f0(piece, cut.frames, contract.sample_rate, contract.hop, f0_min, f0_max)
         semitones = float(rng.uniform(transpose[0], transpose[1]))
         request = ConvertRequest(Path(), Path(), None, transpose=semitones, seed=seed + index)
@@ -83,7 +83,8 @@ def _cuts(
 ) -> list[Cut]:
     """Lengths spread over the profile, each from a recording that is long enough, or else from the longest."""
     rate = contract.sample_rate / contract.hop
-    low = max(frames["min"], round(seconds[0] * rate))
+    # one frame more than the profile's least: a length in samples is rounded down
+    low = max(frames["min"] + 1, round(seconds[0] * rate))
     high = min(frames["max"], max(low, round(seconds[1] * rate)))
     low = min(low, high)
     # one less than fits: the length in samples is rounded up
@@ -96,8 +97,11 @@ def _cuts(
     return cuts
 
 
-def _cut(voice: Audio, cut: Cut, contract: Contract) -> Audio:
-    length = ceil(cut.frames * contract.hop * voice.sample_rate / contract.sample_rate)  # as the profile has it
+def _cut(voice: Audio, cut: Cut, contract: Contract, least: int) -> Audio:
+    """The excerpt, of no fewer samples than the profile's `least` frames have."""
+    samples = voice.sample_rate * contract.hop / contract.sample_rate
+    # frames cover the recording; where the profile has one size alone, its samples are rounded up
+    length = max(int(cut.frames * samples), ceil(least * samples))
     start = int(cut.start * (len(voice.samples) - length))
     piece: Samples = voice.samples[start : start + length]
     return Audio(piece, voice.sample_rate)

@@ -275,7 +275,6 @@ GEMMS = [
     pytest.param({"transA": 1}, (WIDTH,), id="transA"),
     pytest.param({"transB": 1}, (WIDTH,), id="transB"),
     pytest.param({"alpha": 0.5}, (WIDTH,), id="alpha"),
-    pytest.param({"beta": 3.0}, (WIDTH,), id="beta"),
     pytest.param({}, (1, WIDTH), id="bias_of_two_axes"),
     pytest.param({}, (1,), id="bias_of_one_number"),
     pytest.param({}, (30, WIDTH), id="bias_a_row"),
@@ -301,6 +300,17 @@ def test_gemm_in_every_form(attributes: dict[str, Any], bias: tuple[int, ...] | 
     gemm = node("Gemm", "x w" if bias is None else "x w b", "y", **attributes)
     made = model([gemm], [value("x", *shape)], [value("y", 30, WIDTH)], weights)
     _close(made, {"x": rng.standard_normal(shape, np.float32)}, tmp_path)
+
+
+def test_a_gemm_that_scales_its_bias_is_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.standard_normal((WIDTH, WIDTH), np.float32), "b": rng.standard_normal((WIDTH,), np.float32)}
+    gemm = node("Gemm", "x w b", "y", "scaled", beta=3.0)
+    made = model([gemm], [value("x", 30, WIDTH)], [value("y", 30, WIDTH)], weights)
+    with pytest.raises(LoweringError) as error:
+        _close(made, {"x": rng.standard_normal((30, WIDTH), np.float32)}, tmp_path)
+    fact = "node 'scaled' scales its bias (beta), which has no int8 form"
+    assert str(error.value) == f"{fact}\n  quantize.exclude=[scaled]"
 
 
 @pytest.mark.parametrize(

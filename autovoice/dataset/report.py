@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from autovoice.calibration.dataset import Dataset, Statistics
+from autovoice.dataset.write import Dataset, Statistics
 from autovoice.table import table
 
 #: below this many samples, ranges depend on which ones were taken

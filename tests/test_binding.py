@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from autovoice.binding import Binder
 from autovoice.errors import FeedError
-from autovoice.runtime.binding import Binder
 from autovoice.spec import Dim
 
 DIMS = {

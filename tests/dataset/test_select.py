@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from autovoice.calibration.select import (
+from autovoice.dataset.select import (
     cover,
     coverage_of,
     features_of,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from autovoice.calibration.signature import parameters_of
+from autovoice.dataset.signature import parameters_of
 
 CODE = """
 from functools import cache

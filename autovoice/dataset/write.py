@@ -20,7 +20,7 @@ import numpy as np
 
 from autovoice.calibration.observe import Histogram
 from autovoice.calibration.samples import entries_of, sample_files
-from autovoice.calibration.select import features_of
+from autovoice.dataset.select import features_of
 from autovoice.errors import CalibrationError
 from autovoice.files import atomic_file
 from autovoice.graph import Graph
