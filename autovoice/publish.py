@@ -132,8 +132,11 @@ def _calibration(c: Component, records: Mapping[str, Record]) -> dict[str, Any]:
     }
 
 
-def _race(c: Component, records: Mapping[str, Record]) -> dict[str, Any]:
+def _race(c: Component, records: Mapping[str, Record]) -> dict[str, Any] | None:
+    """How fast the build is beside one of higher precision; None where they are the same."""
     race = records[f"{c.name}.race"].result
+    if race["ratio"] is None:
+        return None
     return {k: race[k] for k in ("point", "rounds", "ms", "ratio", "chosen") if k in race}
 
 

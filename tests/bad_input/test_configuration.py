@@ -31,7 +31,7 @@ CASES = {
     "pipeline": (
         ["pipeline=chimes"],
         "pipeline=chimes: no such option in group 'pipeline' (asked for by config)",
-        "did you mean 'chime'? available: chime, faulty, voice_conversion",
+        "did you mean 'chime'? available: chime, faulty, sentence_encoder, voice_conversion",
     ),
     "tensor": (
         ["component.synth.inputs=[featurs,gains]"],
@@ -56,12 +56,12 @@ CASES = {
     "precision": (
         ["precision=hafl"],
         "precision=hafl: no such option in group 'precision' (asked for by config)",
-        "did you mean 'half'? available: bf16, fp16, fp32, half",
+        "did you mean 'half'? available: bf16, fp16, fp32, fp8, half, int8",
     ),
     "precision of a component": (
         ["component.synth.precision=hafl"],
         "component.synth.precision: unknown precision 'hafl'",
-        "did you mean 'half'? available: bf16, fp16, fp32, half",
+        "did you mean 'half'? available: bf16, fp16, fp32, fp8, half, int8",
     ),
     "backend": (
         ["backend=onnxrutime"],
@@ -76,23 +76,23 @@ CASES = {
     "gate of a component": (
         ["component.synth.gate=loose"],
         "component.synth.gate: unknown gate 'loose'",
-        "available: chime, default, strict",
+        "available: chime, default, encoder, strict",
     ),
     "calibration": (
         ["component.synth.calibration=singing"],
         "component.synth.calibration: unknown calibration 'singing'",
-        "available: none",
+        "available: none, npy, npz, speech, synthetic",
     ),
     "task": (
         ["task=biuld"],
         "task: there is no task 'biuld'",
-        "did you mean 'build'? available: build, convert, doctor, explain, gc, plan, run",
+        "did you mean 'build'? available: build, calibration_data, convert, doctor, explain, gc, plan, run, search, sensitivity",
     ),
     "key typo": (
         ["+component.synth.modle=3"],
         "component.synth.modle: unknown key 'modle'",
         "did you mean 'model'? available: backend, calibration, checkpoint, dims, export, gate, inputs, keep, model, "
-        "onnx, outputs, precision, seed",
+        "only_if_faster, onnx, outputs, precision, quantize, seed",
     ),
     "key typo in a dim": (
         ["+dims.length.mxa=3"],
@@ -199,12 +199,12 @@ CASES = {
     "precision the backend lacks": (
         ["component.synth.precision=bf16"],
         "component.synth.precision: onnxruntime cannot run bf16 (bfloat16)",
-        "it runs float16, float32: precision=fp32 (for one: component.<name>.precision=fp32)",
+        "it runs float16, float32, int8: precision=fp32 (for one: component.<name>.precision=fp32)",
     ),
     "no threshold": (
         ["~gate.component.snr_db.fp32"],
         "gate.component.snr_db: has no threshold for precision 'fp32'",
-        "+gate.component.snr_db.fp32=…; it has bf16, fp16, half",
+        "+gate.component.snr_db.fp32=…; it has bf16, fp16, fp8, half, int8",
     ),
     "no values to try": (
         ["~pipeline.inputs.tokens.example"],

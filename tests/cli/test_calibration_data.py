@@ -112,8 +112,8 @@ def test_first_takes_what_the_source_draws_and_random_depends_on_the_seed(drawn:
 def test_a_source_that_draws_no_number_gives_what_it_has(fresh: Project) -> None:
     """An npz of the pipeline's inputs: seven short samples, whatever was asked."""
     rng = np.random.default_rng(0)
-    arrays = {f"/tokens/{i:05d}": rng.integers(0, 32, (1, 2 + i % 2)) for i in range(7)}
-    gains = {f"/gains/{i:05d}": rng.standard_normal((1, 8), np.float32) for i in range(7)}
+    arrays = {f"tokens/{i:05d}": rng.integers(0, 32, (1, 2 + i % 2)) for i in range(7)}
+    gains = {f"gains/{i:05d}": rng.standard_normal((1, 8), np.float32) for i in range(7)}
     np.savez(fresh.root / "own.npz", **arrays, **gains)  # type: ignore[arg-type]
     given = ("calibration=npz", "calibration.level=pipeline", "calibration.files=own.npz", "samples=9")
     out = fresh.ok("task=calibration_data", "output=data.npz", *given)
