@@ -30,14 +30,14 @@ class PlainListener:
     def finished(self, planned: Planned, record: Record) -> None:
         self._count()
         print(
-            f" [{self.done}/{self.total}] {planned.step.id:<28} {seconds(record.seconds)}",
+            f" [{self.done}/{self.total}] {planned.step.id:<34} {seconds(record.seconds)}",
             file=self.out,
             flush=True,
         )
 
     def failed(self, planned: Planned, error: AutovoiceError) -> None:
         self._count()
-        print(f" [{self.done}/{self.total}] {planned.step.id:<28} FAILED", file=self.out, flush=True)
+        print(f" [{self.done}/{self.total}] {planned.step.id:<34} FAILED", file=self.out, flush=True)
 
     def skipped(self, planned: Planned, need: str) -> None:
         self._count()
@@ -74,7 +74,7 @@ class LiveListener(PlainListener):
         self._count()
         self.running.pop(planned.step.id, None)
         self.live.console.print(
-            f" [{self.done}/{self.total}] {planned.step.id:<28} {seconds(record.seconds)}",
+            f" [{self.done}/{self.total}] {planned.step.id:<34} {seconds(record.seconds)}",
             highlight=False,
             markup=False,
         )
@@ -83,7 +83,7 @@ class LiveListener(PlainListener):
         self._count()
         self.running.pop(planned.step.id, None)
         self.live.console.print(
-            f" [{self.done}/{self.total}] {planned.step.id:<28} FAILED", highlight=False, markup=False
+            f" [{self.done}/{self.total}] {planned.step.id:<34} FAILED", highlight=False, markup=False
         )
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class LiveListener(PlainListener):
         lines = []
         for name, (planned, since) in list(self.running.items()):
             last = f", last time {seconds(planned.last_seconds)}" if planned.last_seconds else ""
-            spinner = Spinner("dots", Text(f"{name:<28} {seconds(now - since)}{last}"))
+            spinner = Spinner("dots", Text(f"{name:<34} {seconds(now - since)}{last}"))
             spinner.start_time = since
             lines.append(spinner)
         return Group(*lines)

@@ -86,7 +86,8 @@ CASES = {
     "task": (
         ["task=biuld"],
         "task: there is no task 'biuld'",
-        "did you mean 'build'? available: build, calibration_data, convert, doctor, explain, gc, plan, run, search, sensitivity",
+        "did you mean 'build'? available: build, calibration_data, convert, doctor, explain, gc, plan, run, search, "
+        "sensitivity",
     ),
     "key typo": (
         ["+component.synth.modle=3"],
