@@ -1,7 +1,7 @@
 """Top-level keys that tell a task what to work on. They describe no model: builds that differ in them are one."""
 
 OPTIONS = {
-    "build": ("targets", "workers", "keep_going"),
+    "build": ("targets", "workers", "keep_going", "timed", "objectives"),
     "convert": (
         *("input", "output", "speaker", "folder", "seed", "transpose", "f0_min", "f0_max"),
         *("sampling_temperature", "output_sample_rate"),
