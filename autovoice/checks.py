@@ -67,6 +67,11 @@ def check_choices(component: Component, faults: list[Fault]) -> None:
         fact = f"{backend.name} cannot run {precision.name} ({precision.type})"
         fix = f"it runs {choices(backend.types)}: precision=fp32 (for one: component.<name>.precision=fp32)"
         faults.append(Fault(f"component.{component.name}.precision", fact, fix))
+    if component.raced and precision.higher is not None:
+        higher = precision.higher
+        if higher.type not in backend.types or higher.quantize is not None:
+            fact = f"{backend.name} cannot be timed in {higher.name} ({higher.type})"
+            faults.append(Fault("precision.higher", fact, "a floating point precision that it runs: fp32"))
     if loader_of(backend.target) is None:
         fact = f"nothing could load what {backend.target} builds: it has no name to be found by"
         fix = f'register the class: [project.entry-points."{GROUP}"] {backend.name} = "package.module:Class"'
@@ -76,10 +81,10 @@ def check_choices(component: Component, faults: list[Fault]) -> None:
         ("end_to_end", component.gate.end_to_end),
     ):
         for metric, thresholds in metrics.items():
-            if precision.name not in thresholds and metric not in OPTIONAL_METRICS:
+            for name in (n for n in _used(component) if n not in thresholds and metric not in OPTIONAL_METRICS):
                 where = f"gate.{scope}.{metric}"
-                fact = f"has no threshold for precision '{precision.name}'"
-                faults.append(Fault(where, fact, f"+{where}.{precision.name}=…; it has {choices(thresholds)}"))
+                fact = f"has no threshold for precision '{name}'"
+                faults.append(Fault(where, fact, f"+{where}.{name}=…; it has {choices(thresholds)}"))
 
 
 def check_shapes(spec: BuildSpec, tensors: Mapping[str, Tensor], faults: list[Fault]) -> None:
@@ -135,6 +140,12 @@ def check_example(tensor: Tensor, faults: list[Fault]) -> None:
         faults.append(Fault(f"pipeline.inputs.{tensor.name}", fact, fix))
 
 
+def _used(component: Component) -> list[str]:
+    """The precisions that the component's engine may be of."""
+    higher = component.precision.higher if component.raced and component.only_if_faster else None
+    return [component.settled.precision.name, *([higher.name] if higher is not None else [])]
+
+
 def check_calibration(component: Component, faults: list[Fault]) -> None:
     """A precision whose scales come from data needs exactly one place that they come from."""
     if not component.quantized:
@@ -143,11 +154,12 @@ def check_calibration(component: Component, faults: list[Fault]) -> None:
     given = [name for name in ("source", "calibrator", "ranges") if getattr(c, name) is not None]
     if not given:
         fact = f"{component.precision.name} needs calibration data, '{c.name}' has none"
-        fix = "calibration=npz calibration.files=data.npz, or leave the component out: quantize.op_types=[]"
+        fix = "calibration=npz calibration.files=data.npz, or leave it out: component.<name>.quantize.op_types=[]"
         faults.append(Fault(where, fact, fix))
     elif len(given) > 1:
         fact = f"'{c.name}' has {' and '.join(given)}"
-        faults.append(Fault(where, fact, f"one of them alone: calibration.{given[1]}=null"))
+        fix = f"one of them alone: calibration.{given[0]}=null, or calibration.{given[1]}=null"
+        faults.append(Fault(where, fact, fix))
     for absent in c.absent:
         faults.append(Fault("calibration.files", absent, "calibration.files=/path/to/file, a folder or a pattern"))
 

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from autovoice import sweep
 from autovoice.config import compose
+from autovoice.config.reader import Reader
 from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
 from autovoice.invocation import Invocation
 
@@ -117,7 +118,7 @@ def _hydra(arguments: list[str]) -> None:
     hydra.main(version_base="1.3", config_path=str(compose.conf_dir()), config_name="config")(_job)()
 
 
-def _job(config: DictConfig) -> list[float] | int | None:
+def _job(config: DictConfig) -> list[float] | float | None:
     """One job of a sweep, in this process or in a launcher's. An error ends the job, not the sweep.
 
     Returns what a sweeper that optimises asks for, None where the build failed; its exit code to any other.
@@ -128,7 +129,10 @@ def _job(config: DictConfig) -> list[float] | int | None:
     try:
         composed = compose.plain(config, overrides)
         invocation = Invocation(composed.data, composed.overrides, composed.lookup)
-        wanted = list(composed.data["objectives"])
+        faults: list[Fault] = []
+        wanted = Reader(composed.data, "", faults).strings("objectives")
+        if faults:
+            raise ConfigError(faults)
         if optimises:
             direction = HydraConfig.get().sweeper.direction
             sweep.check_objectives(wanted, direction, bool(composed.data["timed"]))
@@ -136,7 +140,8 @@ def _job(config: DictConfig) -> list[float] | int | None:
         if not code and composed.data["task"] == "build":
             found = sweep.objectives(invocation.folder)
             sweep.save(folder, overrides, found)
-            return [found[name] for name in wanted] if optimises else code
+            told = [found[name] for name in wanted]
+            return (told if len(told) > 1 else told[0]) if optimises else code
     except AutovoiceError as e:
         code = report(e)
     if code:

@@ -118,4 +118,4 @@ def _job(planned: Planned, store: Store) -> Job:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     log = store.root / "logs" / f"{step.id}-{planned.key[:8]}-{stamp}.log"
     files = {name: path.absolute() for name, path in step.files.items()}
-    return Job(step.id, step.kind, planned.key, store.root, planned.inputs, files, log)
+    return Job(step.id, step.kind, planned.key, store.root, planned.inputs, files, log, step.alone)

@@ -55,7 +55,7 @@ def _draw(kind: str, value: Any, shape: list[int], rng: np.random.Generator) -> 
         return rng.random(shape) < value
     if kind == "integers":
         return rng.integers(value[0], value[1], shape, endpoint=True)
-    if kind == "cycle":  # real data, as often as fits, each row starting elsewhere
+    if kind == "cycle" and shape:  # real data, as often as fits, each row starting elsewhere
         rows = [np.roll(value, -int(rng.integers(len(value)))) for _ in range(math.prod(shape[:-1]))]
         return np.stack([np.resize(row, shape[-1]) for row in rows]).reshape(shape)
-    return np.full(shape, value)
+    return np.full(shape, value[0] if kind == "cycle" else value)

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+#: beside the files of an artefact: what it was made of, and what its step said
+RECORD = "record.json"
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write beside `path` and rename, so that no one ever reads half a file."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from autovoice.errors import ArtefactError, AutovoiceError, StepError
 from autovoice.hashing import uncached_sha256
+from autovoice.machine import machine_shared
 from autovoice.sources import source_file
 from autovoice.spec import WORKER
 from autovoice.steps.context import Context
@@ -33,6 +34,7 @@ class Job:
     inputs: Mapping[str, Any]
     files: Mapping[str, Path]
     log: Path
+    alone: bool = False
 
 
 def run_job(job: Job) -> Record:
@@ -48,7 +50,8 @@ def run_job(job: Job) -> Record:
                 return found
             work = store.workplace(job.key)
             try:
-                return _run(job, store, work)
+                with machine_shared(alone=job.alone):
+                    return _run(job, store, work)
             finally:
                 store.sweep_tmp(job.key)
     except OSError as e:  # on a full disk not even the log can be written

@@ -1,10 +1,14 @@
-"""What a measured time belongs to."""
+"""What a measured time belongs to, and having it for oneself while one measures."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -21,3 +25,15 @@ def _processor() -> str:
     except OSError:
         found = None
     return found[1].strip() if found else platform.machine()
+
+
+@contextmanager
+def machine_shared(alone: bool) -> Iterator[None]:
+    """Hold this machine, with all other steps of this user, whatever process runs them, or `alone` with none."""
+    path = os.path.join(tempfile.gettempdir(), f"autovoice-{os.getuid()}.lock")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(fd)

@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 
-from autovoice.errors import ExportError, choices, nearest
+from autovoice.errors import ExportError, LoweringError, choices, nearest
 from autovoice.expr import ExprError, evaluate, symbols
 
 _DTYPES = {
@@ -91,6 +91,23 @@ def save(model: onnx.ModelProto, path: Path) -> None:
         path.write_bytes(model.SerializeToString(deterministic=True))
     except ValueError as e:
         raise ExportError(f"the model is larger than 2 GiB: {_line(e)}", "split the component in two") from e
+
+
+def at_opset(model: onnx.ModelProto, least: int) -> onnx.ModelProto:
+    """A copy at opset `least` or newer."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    if max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1) < least:
+        try:
+            copy = onnx.version_converter.convert_version(model, least)
+        except (onnx.version_converter.ConvertError, RuntimeError, ValueError) as e:
+            raise LoweringError(
+                f"the graph cannot be brought to opset {least}: {str(e).splitlines()[0]}",
+                f"export it at opset {least} or newer",
+            ) from e
+        del copy.graph.value_info[:]  # what the converter inferred on its way
+    copy.ir_version = max(copy.ir_version, 9)  # the first with float8
+    return copy
 
 
 def name_nodes(model: onnx.ModelProto) -> None:

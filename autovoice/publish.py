@@ -20,7 +20,7 @@ from autovoice.manifest import NAME, SCHEMA, dump, read_manifest
 from autovoice.plan import Plan
 from autovoice.recipe import engine_of
 from autovoice.sources import tool_version
-from autovoice.spec import Component
+from autovoice.spec import Component, Precision
 from autovoice.store import Record, Store
 
 
@@ -106,9 +106,10 @@ def _component(graph: Graph, c: Component, records: Mapping[str, Record]) -> dic
         "outputs": {o.local: {"wire": o.tensor.name} for o in c.outputs},
         "precision": {
             "asked": c.precision.name,
-            "type": c.precision.type,
+            "type": _used(c, build).type,
             "delivered": build.result["delivered"],
             "kept_float32": asdict(c.precision.keep | c.keep),
+            "used": _used(c, build).name,
         },
         "parity": records[f"{c.name}.verify"].result["parity"],
         "gates": records[f"{c.name}.verify"].result["gates"],
@@ -119,16 +120,25 @@ def _component(graph: Graph, c: Component, records: Mapping[str, Record]) -> dic
     }
 
 
+def _used(c: Component, build: Record) -> Precision:
+    """The precision of the engine: what was asked, or the higher one where that is faster or the policy says so."""
+    higher = c.precision.higher
+    if higher is not None and build.result.get("chosen") == higher.name:
+        return higher
+    return c.settled.precision
+
+
 def _calibration(c: Component, records: Mapping[str, Record]) -> dict[str, Any]:
     """Where the scales came from, and which nodes they were used for."""
     ranges = records[f"{c.name}.ranges"]
     lowered = records[f"{c.name}.lower"].result
+    used = _used(c, records[engine_of(c)]).name == c.precision.name
     return {
         "name": c.calibration.name,
         "method": dict(c.calibration.method) if c.calibration.source is not None else None,
         "samples": ranges.result["samples"],
         "ranges": ranges.files[FILE].sha256,
-        "quantized": lowered.get("quantized", []),
+        "quantized": lowered.get("quantized", []) if used else [],
     }
 
 

@@ -7,18 +7,23 @@ that ends in an action key is JSON.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 Axis = str | int
 POINTS = ("min", "opt", "max")
 
+#: the operators that can be quantized at all
+QUANTIZABLE = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+
 #: set in worker processes that run nothing but steps, whose file descriptors may therefore be redirected
 WORKER = "AUTOVOICE_WORKER"
 
 #: distances between waveforms, which mean something only where trained weights are loaded
 AUDIO_METRICS = ("lsd_db", "mcd_db", "log_mel_l1", "mr_stft")
+#: metrics where more is worse; of all others, less is worse
+ERRORS = ("max_abs", "relative_l2", *AUDIO_METRICS)
 #: gates that name only the precisions they are meant for; every other metric of a gate must know all in use
 OPTIONAL_METRICS = ("pooled_cosine", "relative_l2", *AUDIO_METRICS)
 
@@ -146,7 +151,8 @@ class Precision:
     `scope` heavy: the lowering rewrites convolutions and matrix products alone, so a graph that has none stays as
     it is, and that is no failure; all: every graph with floating point must compute in the type somewhere.
     `quantize` is the policy of a precision whose scales come from calibration, None for all others; `lowerings`
-    replace `lowering` on the backends they name; `higher` is what a build that does not pay is compared with.
+    replace `lowering` on the backends they name; `higher` is what a component becomes that the policy leaves out whole,
+    and what a quantized build is compared with.
     """
 
     name: str
@@ -234,6 +240,13 @@ class Component:
     def lowering(self) -> Target:
         """The precision's lowering for this component's backend."""
         return self.precision.lowerings.get(self.backend.name, self.precision.lowering)
+
+    @property
+    def settled(self) -> Component:
+        """Itself; or, where the policy of a quantized precision leaves out all of it, in the `higher` one."""
+        if self.quantize is None or self.quantize.op_types or self.precision.higher is None:
+            return self
+        return replace(self, precision=self.precision.higher, quantize=None)
 
     @property
     def quantized(self) -> bool:

@@ -27,9 +27,7 @@ from typing import Any
 
 from autovoice import hashing
 from autovoice.errors import StoreError
-from autovoice.files import write_atomically
-
-RECORD = "record.json"
+from autovoice.files import RECORD, write_atomically
 
 
 @dataclass(frozen=True)

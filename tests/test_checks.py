@@ -24,7 +24,7 @@ def faults_of(*components: Component) -> list[str]:
 def test_int8_without_calibration_data() -> None:
     assert faults_of(quantized("a", calibration=Calibration("none"))) == [
         "component.a.calibration: int8 needs calibration data, 'none' has none\n"
-        "  calibration=npz calibration.files=data.npz, or leave the component out: quantize.op_types=[]"
+        "  calibration=npz calibration.files=data.npz, or leave it out: component.<name>.quantize.op_types=[]"
     ]
 
 
@@ -33,19 +33,22 @@ def test_int8_without_calibration_data() -> None:
     [
         (
             {"source": SOURCE, "calibrator": CALIBRATOR},
-            "'mine' has source and calibrator\n  one of them alone: calibration.calibrator=null",
+            "'mine' has source and calibrator\n  "
+            "one of them alone: calibration.source=null, or calibration.calibrator=null",
         ),
         (
             {"source": SOURCE, "ranges": RANGES},
-            "'mine' has source and ranges\n  one of them alone: calibration.ranges=null",
+            "'mine' has source and ranges\n  one of them alone: calibration.source=null, or calibration.ranges=null",
         ),
         (
             {"calibrator": CALIBRATOR, "ranges": RANGES},
-            "'mine' has calibrator and ranges\n  one of them alone: calibration.ranges=null",
+            "'mine' has calibrator and ranges\n  "
+            "one of them alone: calibration.calibrator=null, or calibration.ranges=null",
         ),
         (
             {"source": SOURCE, "calibrator": CALIBRATOR, "ranges": RANGES},
-            "'mine' has source and calibrator and ranges\n  one of them alone: calibration.calibrator=null",
+            "'mine' has source and calibrator and ranges\n  "
+            "one of them alone: calibration.source=null, or calibration.calibrator=null",
         ),
     ],
     ids=["source_and_calibrator", "source_and_ranges", "calibrator_and_ranges", "all"],

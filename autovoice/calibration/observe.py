@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import helper
 
 from autovoice.errors import CalibrationError
+from autovoice.ort import float_session
 
 #: bins on each side of zero; a tensor's largest magnitude always falls into the upper half of them
 HALF = 2048
@@ -100,7 +100,7 @@ def observe(
     Raises CalibrationError for a sample that the model cannot run, or that makes a value which is not finite.
     """
     found = Observed()
-    session = _session(_watching(onnx.load(model), tensors, counted))
+    session = float_session(_watching(onnx.load(model), tensors, counted))
     reduced = [t for t in tensors if t not in counted]
     names = [*(f"{t}__{kind}" for t in reduced for kind, _ in _REDUCTIONS), *counted]
     for name, feeds in samples:
@@ -141,12 +141,6 @@ def _watching(model: onnx.ModelProto, tensors: Sequence[str], counted: Collectio
             graph.node.append(helper.make_node(op, [tensor], [name], f"{name}_reduce", keepdims=0))
             graph.output.append(onnx.ValueInfoProto(name=name))
     return model
-
-
-def _session(model: onnx.ModelProto) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3  # of initializers that it removes, on every load
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def observed_arrays(found: Observed) -> dict[str, np.ndarray]:

@@ -29,14 +29,6 @@ def matched(methods: Mapping[str, Any], tensors: Collection[str]) -> list[str]:
     return [p for p in methods if any(fnmatchcase(t, p) for t in tensors)]
 
 
-def check_patterns(methods: Mapping[str, Any], tensors: Collection[str]) -> None:
-    """Raise CalibrationError for a pattern that means no tensor: it would be a silent no-op."""
-    for pattern in methods:
-        if pattern != "default" and pattern not in matched(methods, tensors):
-            fact = f"calibration.method: '{pattern}' matches no tensor"
-            raise CalibrationError(fact, nearest(pattern, tensors)[:300])
-
-
 def write_ranges(path: Path, model: str, samples: int | None, method: Any, ranges: Ranges) -> None:
     """One tensor a line, in the order of their names, as float32 numbers that read back to the same bits."""
     lines = [f"  {json.dumps(t)}: [{_number(low)}, {_number(high)}]" for t, (low, high) in sorted(ranges.items())]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from autovoice.binding import Binder
-from autovoice.errors import AutovoiceError, CalibrationError, FeedError, first_line
+from autovoice.errors import AutovoiceError, CalibrationError, FeedError, choices, first_line
 from autovoice.hashing import uncached_sha256
 from autovoice.npz import read_npz, write_npz
 from autovoice.spec import Dim
@@ -20,14 +20,22 @@ _ANY_SIZE = 2**31 - 1
 
 
 class SampleChecker:
-    """Names, dtypes, ranks, finite values, and sizes that agree; any size, whatever the profile is."""
+    """Names, dtypes, ranks, finite values, and sizes that agree; any size, whatever the profile is.
+
+    `partial` samples may lack inputs: whoever reads one that is not there says so.
+    """
 
     def __init__(
-        self, inputs: Mapping[str, Any], formulas: Mapping[str, str], symbols: Iterable[str], whose: str
+        self,
+        inputs: Mapping[str, Any],
+        formulas: Mapping[str, str],
+        symbols: Iterable[str],
+        whose: str,
+        partial: bool = False,
     ) -> None:
-        dims = {n: Dim(n, 1, 1, _ANY_SIZE, formulas.get(n)) for n in symbols}
-        self.binder = Binder(inputs, dims)
-        self.whose = whose
+        self.dims = {n: Dim(n, 1, 1, _ANY_SIZE, formulas.get(n)) for n in symbols}
+        self.inputs, self.whose, self.partial = inputs, whose, partial
+        self.binder = Binder(inputs, self.dims)
 
     def checked(self, name: str, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The sample, completed by defaults. Raises CalibrationError with its name."""
@@ -35,7 +43,7 @@ class SampleChecker:
             if isinstance(value, np.ndarray) and value.size == 0:
                 raise self._error(name, f"'{key}' is empty", f"shape {list(value.shape)}")
         try:
-            arrays = self.binder.bind(dict(sample))
+            arrays = self._binder(sample).bind(dict(sample))
         except FeedError as e:
             raise self._error(name, e.fact, e.fix) from e
         for key, value in arrays.items():
@@ -44,6 +52,12 @@ class SampleChecker:
                 fix = "leave that sample out, or mend what made it"
                 raise self._error(name, f"'{key}' has {bad} values that are not finite", fix)
         return arrays
+
+    def _binder(self, sample: Mapping[str, Any]) -> Binder:
+        absent = {n for n, t in self.inputs.items() if n not in sample and t.get("default") is None}
+        if not self.partial or not absent:
+            return self.binder
+        return Binder({n: t for n, t in self.inputs.items() if n not in absent}, self.dims)
 
     def _error(self, name: str, fact: str, fix: str) -> CalibrationError:
         return CalibrationError(f"calibration of {self.whose}, sample {name}: {fact}", fix)
@@ -107,4 +121,8 @@ def sample_feeds(
     roles = sorted({role for role, _ in reads.values()})
     for name in sample_files(needs[roles[0]])[shard[0] :: shard[1]]:
         loaded = {role: read_npz(needs[role] / name) for role in roles}
+        for role, wire in reads.values():
+            if wire not in loaded[role]:
+                fix = f"it has {choices(loaded[role])}; the source must give every input that is read"
+                raise CalibrationError(f"calibration sample {name}: has no '{wire}'", fix)
         yield name, {local: loaded[role][wire] for local, (role, wire) in reads.items()}

@@ -154,7 +154,16 @@ def _rows(columns: Mapping[str, Column]) -> Iterator[Sample]:
         told = ", ".join(f"{n} {c}" for n, c in counts.items())
         raise CalibrationError("inputs have different numbers of samples", told)
     for row in zip(*columns.values(), strict=True):
+        _check_one_sample([name for name, _ in row])
         yield row[0][0], {name: read() for name, (_, read) in zip(columns, row, strict=True)}
+
+
+def _check_one_sample(entries: Sequence[str]) -> None:
+    """Entries of one sample each must have one name: what is paired by place alone may belong to two."""
+    single = {Path(e).stem: e for e in entries if not e.endswith("]")}
+    if len(single) > 1:
+        one, other, *_ = single.values()
+        raise CalibrationError(f"'{one}' and '{other}' are no one sample", "give every sample all inputs, by one name")
 
 
 def synthetic(inputs: Mapping[str, Any], dims: Mapping[str, Any], samples: int = 8, seed: int = 0) -> Iterator[Sample]:

@@ -11,7 +11,7 @@ from typing import Any
 from autovoice.config.reader import Reader
 from autovoice.errors import AutovoiceError, Fault, nearest
 from autovoice.locate import files_of, located
-from autovoice.spec import AUDIO_METRICS, Backend, Calibration, Gate, Keep, Precision, Quantize, Target
+from autovoice.spec import AUDIO_METRICS, QUANTIZABLE, Backend, Calibration, Gate, Keep, Precision, Quantize, Target
 
 #: (group, name) → the group's node, or a Fault that says what exists
 Lookup = Callable[[str, str, str], Mapping[str, Any] | Fault]
@@ -116,6 +116,9 @@ class ChoiceReader:
             return base
         q, old = r.child("quantize"), base or Quantize()
         lists = {k: q.strings(k) for k in ("op_types", "include", "exclude") if q.raw(k) is not None}
+        for op in lists.get("op_types", ()):
+            if op not in QUANTIZABLE:
+                q.fault("op_types", f"'{op}' cannot be quantized", nearest(op, QUANTIZABLE))
         spec = replace(old, **lists, first=q.take("first", bool, old.first), last=q.take("last", bool, old.last))
         q.done()
         return spec

@@ -124,6 +124,9 @@ def plain(config: DictConfig, overrides: Sequence[str]) -> Composed:
 def _plain(config: DictConfig, file: str = "") -> Any:
     """Containers to dicts and lists; `file` is where a looked-up node stands, whose keys are not the tree's."""
     try:
+        for name in ("dims", "pipeline"):  # what others refer to first, so that a fault is told where it stands
+            if isinstance(config.get(name), DictConfig):
+                OmegaConf.to_container(config[name], resolve=True, throw_on_missing=True)
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as e:
         key = e.full_key or "config"

@@ -26,6 +26,9 @@ from autovoice.spec import (
     Tensor,
 )
 
+#: Hz, below which distances between waveforms are not defined
+LEAST_RATE = 8000
+
 
 class SpecReader(ChoiceReader):
     """Builds specs out of one composed configuration, remembering every fault."""
@@ -40,8 +43,11 @@ class SpecReader(ChoiceReader):
         targets = Reader(self.data, "", self.faults).strings("targets")
         for target in [t for t in dict.fromkeys(targets) if t not in nodes]:
             self.faults.append(Fault("targets", f"unknown component '{target}'", nearest(target, nodes)))
-        timed = Reader(self.data, "", self.faults).take("timed", bool, False)
-        return BuildSpec(pipeline, dims, components, targets, timed)
+        return BuildSpec(pipeline, dims, components, targets, self.root("timed"))
+
+    def root(self, key: str) -> bool:
+        """A switch of the top level."""
+        return Reader(self.data, "", self.faults).take(key, bool, False)
 
     # -- tensors and dims -------------------------------------------------------------------------
 
@@ -74,8 +80,8 @@ class SpecReader(ChoiceReader):
             )
             example = None
         audio = r.take("audio", int, None)
-        if audio is not None and audio < 1:
-            r.fault("audio", f"{audio} is no sample rate", "audio: 44100, in Hz")
+        if audio is not None and audio < LEAST_RATE:
+            r.fault("audio", f"{audio} Hz is no sample rate of audio", f"{LEAST_RATE} or more, as audio: 44100")
         default = r.raw("default")
         if default is not None and not isinstance(default, int | float | bool):
             r.fault("default", f"must be a number, true or false, got {default!r}")
@@ -118,7 +124,7 @@ class SpecReader(ChoiceReader):
             gate=self.choice(r, "gate", self.gate),
             calibration=self.choice(r, "calibration", self.calibration),
             quantize=self.policy(r, precision),
-            only_if_faster=r.take("only_if_faster", bool, bool(self.data.get("only_if_faster"))),
+            only_if_faster=r.take("only_if_faster", bool, self.root("only_if_faster")),
             keep=self.keep(r),
             export=self.export(r),
             dims=self.narrower(r),

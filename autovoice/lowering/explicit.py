@@ -19,8 +19,9 @@ from autovoice.errors import LoweringError, choices, nearest
 from autovoice.lowering.exclude import kept_nodes
 from autovoice.lowering.floating import check_whole, halved, keep_float32, to_float16
 from autovoice.lowering.pairs import Pairs
-from autovoice.lowering.policy import QUANTIZABLE, chosen_nodes
-from autovoice.onnx_io import save
+from autovoice.lowering.policy import chosen_nodes
+from autovoice.onnx_io import at_opset, save
+from autovoice.spec import QUANTIZABLE
 
 #: their inputs beyond these are biases
 _DATA_INPUTS = 2
@@ -164,25 +165,8 @@ def _surroundings(model: onnx.ModelProto, around: str, kept: Collection[str]) ->
     """
     if around not in ("float32", "float16"):
         raise ValueError(around)
-    newer = _at_opset(model, _OPSET)
+    newer = at_opset(model, _OPSET)
     return halved(newer, kept) if around == "float16" else newer
-
-
-def _at_opset(model: onnx.ModelProto, least: int) -> onnx.ModelProto:
-    """A copy at opset `least` or newer."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    if max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1) < least:
-        try:
-            copy = onnx.version_converter.convert_version(model, least)
-        except (onnx.version_converter.ConvertError, RuntimeError, ValueError) as e:
-            raise LoweringError(
-                f"the graph cannot be brought to opset {least}: {str(e).splitlines()[0]}",
-                f"export it at opset {least} or newer",
-            ) from e
-        del copy.graph.value_info[:]  # what the converter inferred on its way
-    copy.ir_version = max(copy.ir_version, 9)  # the first with float8
-    return copy
 
 
 def _replace(graph: onnx.GraphProto, pairs: Pairs, quantized: Collection[str]) -> None:

@@ -13,7 +13,10 @@ from autovoice.calibration.ranges import Ranges, read_ranges
 from autovoice.errors import LoweringError, nearest
 from autovoice.files import link_or_copy
 from autovoice.lowering.policy import chosen_nodes
-from autovoice.onnx_io import save
+from autovoice.onnx_io import at_opset, save
+
+#: the first with a scale for each channel
+_OPSET = 13
 
 #: what ONNX Runtime has integer kernels for that write float32
 _FLOAT_OUTPUT = ["MatMul", "Gemm"]
@@ -36,6 +39,7 @@ def to_u8s8(
     """
     model = onnx.load(source)
     nodes = chosen_nodes(model, quantize, keep)
+    model = at_opset(model, _OPSET) if nodes else model
     if not nodes:
         link_or_copy(source, target)
         return {"quantized": []}
@@ -58,6 +62,7 @@ def _quantized(model: onnx.ModelProto, nodes: list[str], ranges: Ranges, bias: b
     chosen = [n for n in model.graph.node if n.name in set(nodes)]
     weights = {t.name: len(t.dims) for t in model.graph.initializer}
     _check_ranges(chosen, weights, ranges)
+    _keep_shared(model.graph, chosen, weights)
     odd = any(_odd_bias(n, model) for n in chosen)
     whole = {"quant_type": QuantType.QInt8, "symmetric": True}  # one scale
     data = {t: (np.float32(low), np.float32(high)) for t, (low, high) in ranges.items()}
@@ -81,6 +86,7 @@ def _quantized(model: onnx.ModelProto, nodes: list[str], ranges: Ranges, bias: b
         },
     )
     quantizer.quantize_model()
+    _float_outputs(quantizer.model.model.graph, set(nodes))
     _read_floats(quantizer.model.model.graph, set(nodes))
     quantizer.model.topological_sort()  # it appends its nodes at the end
     made: onnx.ModelProto = quantizer.model.model
@@ -112,6 +118,33 @@ def _odd_bias(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
     weight, bias = shapes.get(node.input[1]), shapes.get(node.input[2])
     transposed = "transB" in attributes and attributes["transB"].i
     return weight is None or bias != (weight[0 if transposed else 1],)
+
+
+def _keep_shared(graph: onnx.GraphProto, chosen: Iterable[onnx.NodeProto], weights: Collection[str]) -> None:
+    """Give nodes that stay float a copy of every weight that a chosen node reads too: the quantizer has one for all."""
+    quantized = {n.name for n in chosen}
+    shared = {i for n in graph.node if n.name in quantized for i in n.input if i in weights}
+    for tensor in [t for t in graph.initializer if t.name in shared]:
+        readers = [n for n in graph.node if n.name not in quantized and tensor.name in n.input]
+        if readers:
+            copy = graph.initializer.add()
+            copy.CopyFrom(tensor)
+            copy.name = f"{tensor.name}_float"
+            for node in readers:
+                node.input[:] = [copy.name if i == tensor.name else i for i in node.input]
+
+
+def _float_outputs(graph: onnx.GraphProto, quantized: set[str]) -> None:
+    """Let an output of the graph that no quantized node makes be what was made, not its rounded copy."""
+    made = {o: n for n in graph.node for o in n.output}
+    for output in graph.output:
+        source = _before(output.name, made)
+        if source is None or source not in made or made[source].name in quantized:
+            continue
+        renamed = {source: output.name, output.name: f"{output.name}_rounded"}
+        for node in graph.node:
+            node.input[:] = [renamed.get(i, i) for i in node.input]
+            node.output[:] = [renamed.get(o, o) for o in node.output]
 
 
 def _read_floats(graph: onnx.GraphProto, quantized: set[str]) -> None:

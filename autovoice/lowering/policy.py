@@ -10,9 +10,7 @@ import onnx
 
 from autovoice.errors import LoweringError, nearest
 from autovoice.lowering.exclude import FLOATS, kept_nodes
-
-#: the operators that can be quantized at all, hence whose tensors need a range
-QUANTIZABLE = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+from autovoice.spec import QUANTIZABLE
 
 
 def chosen_nodes(model: onnx.ModelProto, policy: Mapping[str, Any], keep: Mapping[str, Any]) -> list[str]:
@@ -23,16 +21,22 @@ def chosen_nodes(model: onnx.ModelProto, policy: Mapping[str, Any], keep: Mappin
     a policy that leaves nothing of what could be quantized.
     """
     every = quantizable(model)
-    names = _names(model, every)
+    possible = [n for n in every if n.op_type in policy["op_types"]]
+    names = _names(model, possible)
     _check_patterns(policy, names)
     kept = set(kept_nodes(model, keep))
     ends = {every[0].name} if every and not policy["first"] else set()
     ends |= {every[-1].name} if every and not policy["last"] else set()
-    possible = [n for n in every if n.op_type in policy["op_types"]]
-    chosen = [n.name for n in possible if n.name not in ends | kept and _meant(names[n.name], policy)]
-    if possible and not chosen:
-        fix = "say so by quantize.op_types=[], or narrow quantize.exclude and keep"
-        raise LoweringError(f"the policy leaves none of {len(possible)} nodes to quantize", fix)
+    meant = policy.get("nodes")  # exact names, where not a person but a search chooses
+    chosen = [
+        n.name
+        for n in possible
+        if n.name not in ends | kept and (_meant(names[n.name], policy) if meant is None else n.name in meant)
+    ]
+    if every and policy["op_types"] and not chosen:
+        types = ", ".join(sorted({n.op_type for n in every}))
+        fix = f"it has {types}; quantize.op_types=[] of the component leaves it as it is, on purpose"
+        raise LoweringError(f"the policy chooses none of {len(every)} nodes to quantize", fix)
     return chosen
 
 

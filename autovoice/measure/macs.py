@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from autovoice.lowering.policy import quantizable
-from autovoice.measure.ort import float_session
+from autovoice.ort import float_session
 
 
 def macs(path: Path, feeds: Mapping[str, np.ndarray]) -> dict[str, int]:

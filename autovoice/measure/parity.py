@@ -8,10 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autovoice.spec import AUDIO_METRICS, SNR_EQUAL
-
-#: metrics where more is worse; of all others, less is worse
-ERRORS = ("max_abs", "relative_l2", *AUDIO_METRICS)
+from autovoice.spec import ERRORS, SNR_EQUAL
 
 
 @dataclass(frozen=True)

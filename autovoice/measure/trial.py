@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import importlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 import onnx
 
 from autovoice.lowering.policy import quantizable
-from autovoice.measure.ort import float_session
+from autovoice.ort import float_session
 from autovoice.spec import SNR_EQUAL
 
 Feeds = Mapping[str, np.ndarray]
@@ -59,15 +58,10 @@ def runner(path: Path, outputs: tuple[str, ...]) -> Runner:
 
 
 def policy_of(model: onnx.ModelProto, nodes: Collection[str]) -> dict[str, Any]:
-    """The policy that means exactly these nodes."""
+    """The policy that means exactly these nodes, by `nodes`: patterns would mean nodes called as another's weight."""
     types = {n.name: n.op_type for n in quantizable(model)}
-    return {
-        "op_types": sorted({types[n] for n in nodes}),
-        "include": [glob.escape(n) for n in sorted(nodes)],
-        "exclude": [],
-        "first": True,
-        "last": True,
-    }
+    op_types = sorted({types[n] for n in nodes})
+    return {"op_types": op_types, "include": [], "exclude": [], "first": True, "last": True, "nodes": sorted(nodes)}
 
 
 class Noise:

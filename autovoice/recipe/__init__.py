@@ -14,7 +14,7 @@ cannot drift apart.
 """
 
 from autovoice.graph import Graph
-from autovoice.recipe.calibration import calibration_steps
+from autovoice.recipe.calibration import calibration_steps, method_checks
 from autovoice.recipe.component import component_steps
 from autovoice.recipe.pipeline import end_to_end, inputs, latency, swaps
 from autovoice.recipe.step import Step, engine_of
@@ -25,12 +25,14 @@ __all__ = ["Step", "engine_of", "steps_of"]
 def steps_of(graph: Graph) -> tuple[Step, ...]:
     """All steps of a build, every step after the steps it needs."""
     steps = [inputs(graph)]
-    calibration = calibration_steps(graph, [c for c in graph.components if c.quantized])
+    quantized = [c for c in graph.components if c.quantized]
+    calibration = calibration_steps(graph, quantized)
     steps += calibration.pop("", [])
     for c in graph.components:
         source, *rest = component_steps(graph, c)
         steps += [source, *calibration.get(c.name, []), *rest]
-    if any(c.quantized for c in graph.components) and len(graph.components) > 1:
+    steps += method_checks(quantized)
+    if quantized and len(graph.components) > 1:
         steps.append(swaps(graph))
     if graph.spec.timed:
         steps.append(latency(graph))

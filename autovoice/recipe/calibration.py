@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,13 @@ SAMPLES = "samples"
 RANGES = "calibration.ranges"
 
 
-def calibration_steps(graph: Graph, components: Iterable[Component]) -> dict[str, list[Step]]:
-    """By component, "" for the whole pipeline: what must run before these components can be quantized."""
+def calibration_steps(
+    graph: Graph, components: Iterable[Component], beside: Iterable[str] = ()
+) -> dict[str, list[Step]]:
+    """By component, "" for the whole pipeline: what must run before these components can be quantized.
+
+    Of components `beside` them, the activations are wanted too.
+    """
     found: dict[str, list[Step]] = {}
     shared: dict[str, tuple[Calibration, set[str]]] = {}
     wanted = list(components)
@@ -39,23 +45,41 @@ def calibration_steps(graph: Graph, components: Iterable[Component]) -> dict[str
             shared.setdefault(label(graph, c.calibration), (c.calibration, set()))[1].add(c.name)
     for calibration, names in shared.values():
         found.setdefault("", []).extend(pipeline_samples(graph, calibration))
+        others = ancestors(graph.components, graph.producers, beside) | upstream(graph, names)
         for c in graph.components:
-            if c.name in upstream(graph, names):
+            if c.name in others:
                 found.setdefault(c.name, []).append(activations(graph, c, calibration))
     for c in wanted:
         found.setdefault(c.name, []).extend(_ranges(graph, c))
     return found
 
 
+def method_checks(components: Iterable[Component]) -> list[Step]:
+    """For every calibration that names tensors by patterns: that each means one, in some component that shares it."""
+    shared: list[tuple[Calibration, list[Component]]] = []
+    for c in components:
+        if c.calibration.source is None or len(c.calibration.method) == 1:
+            continue
+        known = next((users for calibration, users in shared if calibration == c.calibration), None)
+        if known is None:
+            shared.append((c.calibration, known := []))
+        known.append(c)
+    found = []
+    for i, (calibration, users) in enumerate(shared):
+        fields = {"patterns": [p for p in calibration.method if p != "default"]}
+        needs = {f"ranges:{c.name}": f"{c.name}.ranges" for c in users}
+        name = f"methods_{calibration.name}" + (f"_{i + 1}" if i else "")
+        found.append(Step(name, "", "methods", fields, needs, {}, own("methods")))
+    return found
+
+
 def label(graph: Graph, calibration: Calibration) -> str:
-    """The calibration's name, numbered where others of that name have other samples."""
-    same = [c.calibration for c in graph.components if c.quantized and c.calibration.name == calibration.name]
-    distinct: list[Any] = []
-    for data in (_data(c) for c in same):
-        if data not in distinct:
-            distinct.append(data)
-    at = distinct.index(_data(calibration)) if _data(calibration) in distinct else 0
-    return calibration.name if at == 0 else f"{calibration.name}_{at + 1}"
+    """The calibration's name, with a digest of its data where another of that name has other samples."""
+    others = (c.calibration for c in graph.components if c.quantized and c.calibration.level == calibration.level)
+    same = [o for o in others if o.name == calibration.name]
+    if all(_data(o) == _data(same[0]) for o in same):
+        return calibration.name
+    return f"{calibration.name}_{hashlib.sha256(repr(_data(calibration)).encode()).hexdigest()[:6]}"
 
 
 def _data(calibration: Calibration) -> tuple[Any, ...]:
@@ -71,7 +95,9 @@ def upstream(graph: Graph, names: Iterable[str]) -> set[str]:
 
 def pipeline_samples(graph: Graph, calibration: Calibration) -> list[Step]:
     """What the source gives for the pipeline's inputs, and whether it covers their profile."""
-    tensors = {t.name: tensor(t) | {"default": t.default, "example": t.example} for t in graph.inputs}
+    # all that are declared, whatever part is built: samples do not depend on `targets`
+    declared = graph.spec.pipeline.inputs
+    tensors = {t.name: tensor(t) | {"default": t.default, "example": t.example} for t in declared}
     given, checked = _sampled(graph, calibration, tensors, "")
     called = label(graph, calibration)
     name = f"samples_{called}"
@@ -168,7 +194,6 @@ def _observe(graph: Graph, c: Component, shard: int) -> Step:
     fields = {
         "reads": sample_reads(graph, c, calibration),
         "histograms": {pattern: method != "minmax" for pattern, method in calibration.method.items()},
-        "alone": [o.name for o in graph.components if o.quantized and o.calibration == calibration] == [c.name],
         "shard": [shard, calibration.shards],
     }
     name = f"observe_{shard + 1}of{calibration.shards}" if calibration.shards > 1 else "observe"

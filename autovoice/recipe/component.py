@@ -33,6 +33,7 @@ from autovoice.spec import AUDIO_METRICS, Component, Keep
 
 def component_steps(graph: Graph, c: Component) -> list[Step]:
     """The source step first."""
+    c = c.settled
     steps = [source(graph, c), reference(graph, c), _lower(c), _build(graph, c)]
     if c.raced:
         high = higher(c)
@@ -137,19 +138,23 @@ def _verify(graph: Graph, c: Component) -> Step:
         "backend": backend(c.backend),
         "reads": reads(graph, c),
         "outputs": outputs_of(c),
-        "gates": gates(c.gate.component, c),
+        "gates": gates(c.gate.component, c, bool(audio_of(c))),
         "audio": audio_of(c),
     }
+    if c.raced and c.only_if_faster:  # what was chosen is judged as what it is
+        high = higher(c)
+        fields["gates_of"] = {high.precision.name: gates(c.gate.component, high, bool(audio_of(c)))}
     needs = {"build": engine_of(c), "reference": f"{c.name}.reference", **senders(graph, c)}
     if fields["audio"]:
         needs |= exports(graph, [c.name])
     return component_step(c, "verify", fields, needs, targets=(c.backend.target,))
 
 
-def gates(thresholds: Mapping[str, Mapping[str, float]], c: Component) -> dict[str, float]:
-    """{metric: threshold} for this component's precision."""
-    named = {metric: by[c.precision.name] for metric, by in thresholds.items() if c.precision.name in by}
-    return {m: t for m, t in named.items() if m not in AUDIO_METRICS or audio_of(c)}
+def gates(thresholds: Mapping[str, Mapping[str, float]], c: Component, waveforms: bool) -> dict[str, float]:
+    """{metric: threshold} for this component's precision; distances between waveforms where there are any."""
+    name = c.settled.precision.name
+    named = {metric: by[name] for metric, by in thresholds.items() if name in by}
+    return {m: t for m, t in named.items() if m not in AUDIO_METRICS or waveforms}
 
 
 def audio_of(c: Component) -> dict[str, int]:

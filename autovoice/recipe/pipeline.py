@@ -8,10 +8,7 @@ from autovoice.graph import Graph
 from autovoice.machine import machine
 from autovoice.recipe.component import audio_of, exports, gates
 from autovoice.recipe.step import TOOLS, Step, backend, closed, engine_of, outputs_of, own, symbols_of, tensor
-from autovoice.spec import Component
-
-#: of these a larger one is the looser threshold
-_ERRORS = ("relative_l2", "max_abs", "lsd_db", "mcd_db", "log_mel_l1", "mr_stft")
+from autovoice.spec import ERRORS, Component
 
 
 def inputs(graph: Graph) -> Step:
@@ -31,11 +28,11 @@ def end_to_end(graph: Graph) -> Step:
     """The whole built pipeline against the whole float32 reference."""
     # the loosest threshold of the precisions in use: the weakest component bounds the whole
     loosest: dict[str, float] = {}
-    for c in graph.components:
-        for metric, threshold in gates(c.gate.end_to_end, c).items():
-            pick = max if metric in _ERRORS else min
-            loosest[metric] = pick(loosest.get(metric, threshold), threshold)
     audio = {w: rate for c in graph.components for w, rate in audio_of(c).items() if w in graph.outputs}
+    for c in graph.components:
+        for metric, threshold in gates(c.gate.end_to_end, c, bool(audio)).items():
+            pick = max if metric in ERRORS else min
+            loosest[metric] = pick(loosest.get(metric, threshold), threshold)
     fields = {
         "components": _components(graph),
         "outputs": _outputs(graph),
@@ -47,8 +44,7 @@ def end_to_end(graph: Graph) -> Step:
 
 def swaps(graph: Graph) -> Step:
     """The float32 pipeline with one component after another replaced by its engine: what each one costs."""
-    others = {c.name for c in graph.components if c.quantize is None and c.precision.type != "float32"}
-    lowered = [c.name for c in graph.components if c.quantized or c.name in others]
+    lowered = [c.name for c in graph.components if c.settled.precision.type != "float32"]
     fields = {"components": _components(graph), "outputs": _outputs(graph), "lowered": lowered}
     return _whole(graph, "swaps", fields, exports(graph, fields["components"]))
 

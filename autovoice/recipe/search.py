@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from autovoice.graph import Graph
-from autovoice.recipe.calibration import calibration_steps, sample_needs, sample_reads
-from autovoice.recipe.component import gates, lowering_fields, reference, source
+from autovoice.recipe.calibration import calibration_steps, method_checks, sample_needs, sample_reads
+from autovoice.recipe.component import audio_of, exports, gates, lowering_fields, reference, source
 from autovoice.recipe.pipeline import inputs
 from autovoice.recipe.step import Step, component_step, outputs_of, policy, reads, senders, targets_of
 from autovoice.spec import Component
@@ -20,11 +20,11 @@ EVALUATIONS = 60
 
 def sensitivity_steps(graph: Graph, components: list[Component]) -> tuple[Step, ...]:
     """Everything that ranks the nodes of these components, every step after the steps it needs."""
-    calibration = calibration_steps(graph, components)
+    calibration = calibration_steps(graph, components, {n for c in components for n in _beside(graph, c)})
     steps = calibration.pop("", [])
     for c in graph.components:
         steps += [source(graph, c), *calibration.get(c.name, [])]
-    return (*steps, *(sensitivity(graph, c) for c in components))
+    return (*steps, *method_checks(components), *(sensitivity(graph, c) for c in components))
 
 
 def search_steps(graph: Graph, components: list[Component]) -> tuple[Step, ...]:
@@ -36,15 +36,15 @@ def search_steps(graph: Graph, components: list[Component]) -> tuple[Step, ...]:
 def sensitivity(graph: Graph, c: Component) -> Step:
     """Where samples are the whole pipeline's, damage is measured at its outputs too."""
     after = downstream(graph, c) if c.calibration.level == "pipeline" else []
+    made = {c.name, *(d.name for d in after)}
     fields = _trial(c) | {
         "reads": sample_reads(graph, c, c.calibration),
         "op_types": sorted({*policy(c)["op_types"]}),
         "limit": LIMIT,
         "downstream": {d.name: _downstream(graph, d, c) for d in after},
-        "pipeline_outputs": list(graph.outputs) if after else [],
+        "pipeline_outputs": [w for w in graph.outputs if graph.producers[w] in made] if after else [],
     }
     needs = _ranged(c) | sample_needs(graph, c, c.calibration)
-    made = {c.name, *(d.name for d in after)}
     for d in after:
         beside = sample_needs(graph, d, c.calibration)
         needs |= {r: s for r, s in beside.items() if r.removeprefix("activations:") not in made}
@@ -55,11 +55,20 @@ def sensitivity(graph: Graph, c: Component) -> Step:
 def search(graph: Graph, c: Component) -> Step:
     fields = _trial(c) | {
         "reads_points": reads(graph, c),
-        "gates": gates(c.gate.component, c),
+        "gates": gates(c.gate.component, c, bool(audio_of(c))),
+        "audio": audio_of(c),
         "evaluations": EVALUATIONS,
     }
     needs = _ranged(c) | {"sensitivity": f"{c.name}.sensitivity", "reference": f"{c.name}.reference"}
+    needs |= exports(graph, [c.name]) if audio_of(c) else {}
     return component_step(c, "search", fields, needs | senders(graph, c), targets=targets_of(c.lowering))
+
+
+def _beside(graph: Graph, c: Component) -> set[str]:
+    """Whose activations the components downstream of `c` read that are not downstream of it themselves."""
+    after = downstream(graph, c) if c.calibration.level == "pipeline" else []
+    made = {c.name, *(d.name for d in after)}
+    return {p for d in after for i in d.inputs if (p := graph.producers[i.wire]) and p not in made}
 
 
 def downstream(graph: Graph, c: Component) -> list[Component]:

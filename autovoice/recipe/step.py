@@ -23,6 +23,7 @@ TOOLS = {
     "activations": ("onnxruntime", "numpy"),
     "observe": ("onnxruntime", "onnx", "numpy"),
     "ranges": ("numpy",),
+    "methods": (),
     "ranges_given": ("onnx",),
     "ranges_calibrator": ("onnx",),
     "lower": ("onnx", "onnxruntime"),

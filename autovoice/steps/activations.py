@@ -6,8 +6,8 @@ from typing import Any
 
 from autovoice.calibration.samples import sample_feeds
 from autovoice.errors import CalibrationError
-from autovoice.measure.ort import float_session
 from autovoice.npz import write_npz
+from autovoice.ort import float_session
 from autovoice.steps.context import Context
 
 

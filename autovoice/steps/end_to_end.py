@@ -8,7 +8,7 @@ from typing import Any
 from autovoice.backends.base import backend_from_target
 from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, load_point
-from autovoice.steps.verify import judge, parities, trained
+from autovoice.steps.verify import judge, judged, parities, trained
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -34,4 +34,4 @@ def run(context: Context) -> dict[str, Any]:
             report[point] = parities({w: wires[w] for w in reference}, reference, point, shapes, audio)
     judge(report, fields["gates"])
     untrained = sorted(fields["audio"].keys() - audio.keys())
-    return {"parity": report, "gates": fields["gates"], "untrained": untrained}
+    return {"parity": report, "gates": judged(fields["gates"], report), "untrained": untrained}

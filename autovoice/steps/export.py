@@ -49,12 +49,18 @@ def name_weights(model: onnx.ModelProto, module: torch.nn.Module) -> None:
     """
     known: dict[tuple[tuple[int, ...], bytes], set[str]] = {}
     for name, parameter in module.named_parameters():
+        if parameter.dtype is not torch.float32:
+            continue
         for array in (parameter.detach().numpy(), parameter.detach().numpy().T)[: min(parameter.ndim, 2)]:
             known.setdefault(_identity(array), set()).add(name)
-    taken = {t.name for t in model.graph.initializer} | {o for n in model.graph.node for o in n.output}
+    graph = model.graph
+    taken = {t.name for t in graph.initializer} | {o for n in graph.node for o in n.output}
+    # what the outside or a graph inside this one calls by name keeps it
+    fixed = {v.name for v in (*graph.input, *graph.output)} | {i for n in graph.node for i in _inner_reads(n)}
     renamed: dict[str, str] = {}
     for tensor in model.graph.initializer:
-        names = known.get(_identity(onnx.numpy_helper.to_array(tensor)), set()) if len(tensor.dims) > 1 else set()
+        plain = len(tensor.dims) > 1 and tensor.data_type == onnx.TensorProto.FLOAT and tensor.name not in fixed
+        names = known.get(_identity(onnx.numpy_helper.to_array(tensor)), set()) if plain else set()
         if len(names) == 1 and not names & taken:
             (name,) = names
             taken.add(name)
@@ -63,6 +69,14 @@ def name_weights(model: onnx.ModelProto, module: torch.nn.Module) -> None:
     for node in model.graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = renamed.get(name, name)
+
+
+def _inner_reads(node: onnx.NodeProto) -> Iterator[str]:
+    """Every name that the bodies of an If or a Loop read."""
+    for attribute in node.attribute:
+        for inner in attribute.g.node if attribute.HasField("g") else ():
+            yield from inner.input
+            yield from _inner_reads(inner)
 
 
 def _identity(array: np.ndarray) -> tuple[tuple[int, ...], bytes]:

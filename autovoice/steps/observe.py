@@ -7,7 +7,7 @@ from typing import Any
 import onnx
 
 from autovoice.calibration.observe import observe, observed_arrays
-from autovoice.calibration.ranges import check_patterns, method_of
+from autovoice.calibration.ranges import method_of
 from autovoice.calibration.samples import sample_feeds
 from autovoice.lowering.policy import watched_tensors
 from autovoice.npz import write_npz
@@ -18,8 +18,6 @@ def run(context: Context) -> dict[str, Any]:
     """Write observed.npz, of every tensor that any policy could quantize."""
     fields, model = context.fields, context.needs["export"] / "model.onnx"
     tensors = watched_tensors(onnx.load(model))
-    if fields["alone"]:  # a pattern may mean the tensors of another component that shares the calibration
-        check_patterns(fields["histograms"], tensors)
     counted = [t for t in tensors if method_of(t, fields["histograms"])]
     index, shards = fields["shard"]
     found = observe(model, tensors, counted, sample_feeds(fields["reads"], context.needs, (index, shards)))

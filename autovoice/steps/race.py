@@ -11,12 +11,11 @@ from statistics import median
 from typing import Any
 
 from autovoice.backends.base import backend_from_target
-from autovoice.files import link_or_copy
+from autovoice.files import RECORD, link_or_copy
 from autovoice.hashing import uncached_sha256
 from autovoice.measure.race import raced
 from autovoice.steps.context import Context
 from autovoice.steps.points import feeds_at
-from autovoice.store import RECORD
 
 
 def run(context: Context) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def run(context: Context) -> dict[str, Any]:
     source = called("calibration.source", fields["source"], given)
     samples = iter(source.get_next, None) if hasattr(source, "get_next") else source  # as ONNX Runtime's readers
     whose = fields["component"] or "the pipeline"
-    checker = SampleChecker(fields["inputs"], fields["formulas"], fields["symbols"], whose)
+    checker = SampleChecker(fields["inputs"], fields["formulas"], fields["symbols"], whose, not fields["component"])
     return {"samples": len(write_samples(context.out, samples, checker, fields["min_samples"]))}
 
 

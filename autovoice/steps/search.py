@@ -13,7 +13,7 @@ from autovoice.steps.context import Context
 from autovoice.steps.names import FOUND, RANKING
 from autovoice.steps.points import POINTS, feeds_at, load_point
 from autovoice.steps.sensitivity import trial_of
-from autovoice.steps.verify import parities
+from autovoice.steps.verify import parities, trained
 
 Ranking = Sequence[Mapping[str, Any]]
 
@@ -77,6 +77,7 @@ class _Judge:
 
     def __init__(self, context: Context, trial: Trial, nodes: Sequence[str]) -> None:
         self.trial, self.nodes, self.context = trial, nodes, context
+        self.audio = context.fields["audio"] if trained(context.needs) else {}
         self.known: dict[frozenset[str], dict[str, Any]] = {}
 
     def __call__(self, excluded: Sequence[str]) -> dict[str, Any]:
@@ -97,7 +98,7 @@ class _Judge:
         for point in POINTS:
             got = runner(feeds_at(point, fields["reads_points"], needs))
             wires = {fields["outputs"][name]["wire"]: value for name, value in got.items()}
-            found = parities(wires, load_point(needs["reference"], point), point, shapes)
+            found = parities(wires, load_point(needs["reference"], point), point, shapes, self.audio)
             entries += [{"wire": w, "point": point, **p} for w, p in found.items()]
         missed = [e for e in entries if misses(e, fields["gates"])]
         worst = min(entries, key=lambda e: e["snr_db"])
@@ -118,7 +119,9 @@ def _prefix(order: Ranking, judge: Callable[[Sequence[str]], Mapping[str, Any]])
 
 
 def _given_back(excluded: list[Mapping[str, Any]], judge: _Judge, evaluations: int) -> list[Mapping[str, Any]]:
-    """What of it must really stay excluded, the most expensive tried first."""
+    """What of it must really stay excluded, the most expensive tried first; all of it where that is not enough."""
+    if not judge([r["node"] for r in excluded])["met"]:
+        return excluded
     for entry in sorted(excluded, key=lambda r: -r["macs"]):
         if len(judge.tried) >= evaluations:
             break

@@ -11,7 +11,6 @@ import onnx
 
 from autovoice.calibration.ranges import FILE
 from autovoice.calibration.samples import sample_feeds, sample_files
-from autovoice.errors import CalibrationError
 from autovoice.lowering.exclude import kept_nodes
 from autovoice.lowering.policy import chosen_nodes, quantizable
 from autovoice.measure.macs import macs
@@ -31,7 +30,8 @@ def run(context: Context) -> dict[str, Any]:
     kept = set(kept_nodes(model, fields["keep"]))
     nodes = [n for n in quantizable(model) if n.op_type in fields["op_types"] and n.name not in kept]
     if not nodes:
-        raise CalibrationError("nothing to rank: the component has no node of quantize.op_types", "see quantize")
+        (context.out / RANKING).write_text("[]\n")
+        return {"nodes": 0, "samples": 0, "worst": None}
     samples = _samples(context)
     costs = macs(export, samples[0][0])
     chosen = set(chosen_nodes(model, fields["quantize"], fields["keep"]))
@@ -76,8 +76,8 @@ def _samples(context: Context) -> list[tuple[Wires, Wires]]:
     fields = context.fields
     first = context.needs[next(iter(fields["reads"].values()))[0]]
     names = sample_files(first)
-    spread = np.linspace(0, len(names) - 1, min(fields["limit"], len(names)) + 2)[1:-1]
-    wanted = {names[round(i)] for i in spread}
+    count = min(fields["limit"], len(names))
+    wanted = {names[(2 * i + 1) * len(names) // (2 * count)] for i in range(count)}
     found = []
     for name, feeds in sample_feeds(fields["reads"], context.needs):
         if name in wanted:

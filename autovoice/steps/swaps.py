@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from autovoice.backends.base import backend_from_target
-from autovoice.measure.ort import float_session
+from autovoice.ort import float_session
 from autovoice.steps.context import Context
 from autovoice.steps.points import load_point
 from autovoice.steps.verify import parities

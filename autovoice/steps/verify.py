@@ -12,11 +12,12 @@ import numpy as np
 
 from autovoice.backends.base import backend_from_target
 from autovoice.errors import GateError
+from autovoice.files import RECORD
 from autovoice.measure.audio import audio_distances, shortest
-from autovoice.measure.parity import ERRORS, compare, misses, pooled_cosine
+from autovoice.measure.parity import compare, misses, pooled_cosine
+from autovoice.spec import ERRORS
 from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, feeds_at, load_point
-from autovoice.store import RECORD
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -32,9 +33,22 @@ def run(context: Context) -> dict[str, Any]:
             got = session.run(feeds_at(point, fields["reads"], context.needs))
             wires = {fields["outputs"][name]["wire"]: value for name, value in got.items()}
             report[point] = parities(wires, load_point(context.needs["reference"], point), point, shapes, audio)
-    judge(report, fields["gates"])
+    gates = fields.get("gates_of", {}).get(_chosen(context.needs["build"]), fields["gates"])
+    judge(report, gates)
     untrained = sorted(fields["audio"].keys() - audio.keys())
-    return {"parity": report, "gates": fields["gates"], "untrained": untrained}
+    return {"parity": report, "gates": judged(gates, report), "untrained": untrained}
+
+
+def _chosen(folder: Path) -> str | None:
+    """The precision of an engine that was chosen among two; None of one that was simply built."""
+    chosen: str | None = json.loads((folder / RECORD).read_bytes())["result"].get("chosen")
+    return chosen
+
+
+def judged(gates: Mapping[str, float], report: Mapping[str, Any]) -> dict[str, float]:
+    """The gates that something was held against."""
+    there = {m for wires in report.values() for p in wires.values() for m in p}
+    return {m: t for m, t in gates.items() if m in there}
 
 
 def trained(needs: Mapping[str, Path]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from autovoice.builds import Built, build
 from autovoice.invocation import Invocation
 from autovoice.recipe import engine_of
-from autovoice.spec import SNR_EQUAL, Component
+from autovoice.spec import AUDIO_METRICS, SNR_EQUAL, Component
 from autovoice.table import megabytes, seconds, table
 from autovoice.tasks.plan import headline, shown
 
@@ -71,8 +71,8 @@ def _delivered(c: Component, record: Mapping[str, Any]) -> str:
     """`fp16 41/43 nodes`; of a quantized one the convolutions and matrix products, which are all it is about."""
     if record.get("chosen") not in (None, c.precision.name):
         return f"{record['chosen']}, faster"
-    if c.quantize is not None and not c.quantized:
-        return "fp32, by policy"
+    if c.settled is not c:
+        return f"{_delivered(c.settled, record)}, by policy"
     kind, unit = ("heavy", "Conv/MatMul") if c.quantized else ("file", "nodes")
     counts = record["delivered"].get(kind, record["delivered"]["file"])
     if c.quantized and not counts:
@@ -112,16 +112,6 @@ def _calibrated(built: Built) -> Iterator[str]:
         swaps = built.records["swaps"].result
         told = (f"{name} {min(p['snr_db'] for p in wires.values()):.1f} dB" for name, wires in swaps["swaps"].items())
         yield f" end to end at {swaps['point']}, float32 but for: {', + '.join(told)}"
-    yield from _unmatched(built)
-
-
-def _unmatched(built: Built) -> Iterator[str]:
-    """Patterns of methods that no component has a tensor for: they do nothing."""
-    sampled = [c for c in built.plan.graph.components if c.quantized and c.calibration.source is not None]
-    used = {(c.calibration.name, p) for c in sampled for p in built.records[f"{c.name}.ranges"].result["matched"]}
-    given = dict.fromkeys((c.calibration.name, p) for c in sampled for p in c.calibration.method if p != "default")
-    for name, pattern in (g for g in given if g not in used):
-        yield f" note: calibration.method of {name}: '{pattern}' matches no tensor of any component"
 
 
 def _source(step: str, built: Built) -> str:
@@ -136,10 +126,10 @@ def _notes(c: Component, built: Built) -> Iterator[str]:
     """What a reader would otherwise take for granted."""
     record = built.records[engine_of(c)].result
     executed = record["delivered"].get("executed", {})
-    nothing = c.quantize is not None and not (c.quantized and record["delivered"].get("heavy", True))
-    if executed and c.precision.type not in executed and not nothing and "chosen" not in record:
+    precision, nothing = c.settled.precision, c.quantized and not record["delivered"].get("heavy", True)
+    if executed and precision.type not in executed and not nothing and "chosen" not in record:
         others = " and ".join(sorted(executed))
-        yield f" note: {c.backend.name} here computes {c.precision.name} files in {others}, between casts"
+        yield f" note: {c.backend.name} here computes {precision.name} files in {others}, between casts"
     inside, run = record["delivered"].get("heavy", {}).get(c.precision.type, 0), executed.get(c.precision.type, 0)
     if c.quantized and 0 < run < inside:
         yield f" note: {c.name}: {inside - run} of {inside} {c.precision.name} nodes are not executed as such"
@@ -150,7 +140,8 @@ def _notes(c: Component, built: Built) -> Iterator[str]:
     if weights.get("missing"):
         share = f"{weights['loaded']} of {weights['loaded'] + weights['missing']} parameters"
         yield f" note: {c.name} has {share} from {weights['checkpoint']}, the rest is seeded"
-    for wire in built.records[f"{c.name}.verify"].result["untrained"] if c.quantized else ():
+    meant = any(c.precision.name in by for m, by in c.gate.component.items() if m in AUDIO_METRICS)
+    for wire in built.records[f"{c.name}.verify"].result["untrained"] if meant else ():
         yield f" note: no audio distances of {wire}: they mean nothing where weights are untrained"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import yaml
 
 from autovoice.builds import run_steps
+from autovoice.config.options import EVERY
 from autovoice.errors import AutovoiceError, ConfigError, Fault, StoreError
 from autovoice.files import write_atomically
 from autovoice.invocation import Invocation
@@ -22,7 +24,7 @@ from autovoice.tasks.sensitivity import quantized
 
 
 def run(invocation: Invocation) -> int:
-    """Exit code 1 where a component meets its gate with nothing quantized at best."""
+    """Write the policies found. Raises AutovoiceError where even nothing quantized misses the gate."""
     invocation.check()
     target = _target(invocation)
     components = quantized(invocation)
@@ -32,6 +34,10 @@ def run(invocation: Invocation) -> int:
         records = run_steps(invocation, steps)
         results = {c.name: _result(invocation, records[f"{c.name}.search"].key) for c in components}
     lines = [told(c, results[c.name]) for c in components]
+    missed = [told(c, results[c.name]) for c in components if not results[c.name]["met"]]
+    if missed:
+        fact = f"no exclusion meets the gate: {'; '.join(missed)}"
+        raise AutovoiceError(fact, "gate.component asks for more than the component gives with nothing quantized")
     try:
         write_atomically(target, yaml_of(invocation, components, results, lines, target).encode())
     except OSError as e:
@@ -92,7 +98,7 @@ def _policy(c: Component, result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _command(target: Path, invocation: Invocation) -> str:
-    """How the file is used: as an experiment, where it stands in a folder of that name."""
+    """How the file is used: as an experiment, where it stands in a folder of that name, beside what was given here."""
     tree = target.parent.parent if target.parent.name == "experiment" else Path("my/conf")
-    precision = next(c.precision.name for c in invocation.graph.components if c.quantized)
-    return f"autovoice --config-dir {tree} precision={precision} experiment={target.stem}"
+    given = (o for o in invocation.overrides if o.lstrip("+~").partition("=")[0] not in EVERY | {"task", "experiment"})
+    return shlex.join(["autovoice", "--config-dir", str(tree), *given, f"experiment={target.stem}"])

@@ -9,7 +9,7 @@ from typing import Any
 from autovoice.builds import run_steps
 from autovoice.errors import ConfigError, Fault
 from autovoice.invocation import Invocation
-from autovoice.recipe.search import LIMIT, sensitivity_steps
+from autovoice.recipe.search import sensitivity_steps
 from autovoice.spec import Component
 from autovoice.steps.names import RANKING
 from autovoice.table import table
@@ -24,7 +24,8 @@ def run(invocation: Invocation) -> int:
         records = run_steps(invocation, steps)
         for c in components:
             folder = invocation.store.folder(records[f"{c.name}.sensitivity"].key)
-            print(shown(c.name, json.loads((folder / RANKING).read_bytes())), flush=True)
+            used = records[f"{c.name}.sensitivity"].result["samples"]
+            print(shown(c.name, json.loads((folder / RANKING).read_bytes()), used), flush=True)
             print(f"{folder / RANKING}\n", flush=True)
     return 0
 
@@ -39,11 +40,17 @@ def quantized(invocation: Invocation) -> list[Component]:
     if not found:
         fact = f"{', '.join(wanted)}: quantizes nothing" if wanted else "no component quantizes anything"
         raise ConfigError([Fault("targets", fact, "precision=int8, and quantize.op_types of the component not empty")])
+    for c in (c for c in found if c.calibration.source is None):
+        fact = f"'{c.calibration.name}' has ranges alone, and nodes are tried on samples"
+        fix = "calibration=npz calibration.files=data.npz"
+        raise ConfigError([Fault(f"component.{c.name}.calibration", fact, fix)])
     return found
 
 
-def shown(name: str, ranking: Sequence[Mapping[str, Any]]) -> str:
+def shown(name: str, ranking: Sequence[Mapping[str, Any]], samples: int) -> str:
     """A row a node: how much it hurts alone, and what keeping it in floating point would cost."""
+    if not ranking:
+        return f" {name}: nothing to quantize"
     total = max(sum(r["macs"] for r in ranking), 1)
     ends = ranking[0]["pipeline_snr_db"] is not None
     head = [name, "weight", "alone", *(["at the end"] if ends else []), "work", "in the policy"]
@@ -58,4 +65,4 @@ def shown(name: str, ranking: Sequence[Mapping[str, Any]]) -> str:
         ]
         for r in ranking
     ]
-    return f"{table(head, rows)}\n each node quantized alone, {LIMIT} calibration samples"
+    return f"{table(head, rows)}\n each node quantized alone, {samples} calibration samples"

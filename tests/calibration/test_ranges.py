@@ -10,7 +10,7 @@ import pytest
 
 from autovoice.calibration.ranges import (
     check_complete,
-    check_patterns,
+    matched,
     method_of,
     model_of,
     ranges_from,
@@ -208,12 +208,6 @@ def test_method_of_a_tensor(tensor: str, method: str) -> None:
 
 
 def test_patterns_that_mean_something() -> None:
-    check_patterns(METHODS, ["/enc/last", "a_y"])
-    check_patterns({"default": "minmax"}, [])
-
-
-def test_a_pattern_that_means_no_tensor() -> None:
-    with pytest.raises(CalibrationError) as raised:
-        check_patterns(METHODS, ["/enc/lst", "a_y"])
-    assert raised.value.fact == "calibration.method: '/enc/last' matches no tensor"
-    assert raised.value.fix == "did you mean '/enc/lst'? available: /enc/lst, a_y"
+    assert matched(METHODS, ["/enc/last", "a_y"]) == [p for p in METHODS if p != "default"]
+    assert matched(METHODS, ["/enc/lst"]) == [p for p in METHODS if p not in ("default", "/enc/last", "*_y")]
+    assert matched({"default": "minmax"}, []) == []

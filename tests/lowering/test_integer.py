@@ -265,7 +265,7 @@ def test_a_channel_of_zeros(tmp_path: Path) -> None:
 
 
 def test_a_policy_that_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(LoweringError, match="the policy leaves none of 2 nodes to quantize"):
+    with pytest.raises(LoweringError, match="the policy chooses none of 2 nodes to quantize"):
         lowered("convolutions", tmp_path, exclude=["*"])
     assert not (tmp_path / "int8.onnx").exists()
 

@@ -1,0 +1,25 @@
+"""Whether every pattern of `calibration.method` means a tensor of some component that shares the calibration."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from autovoice.calibration.ranges import FILE, read_ranges
+from autovoice.errors import CalibrationError, nearest
+from autovoice.files import RECORD
+from autovoice.steps.context import Context
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Raise CalibrationError for a pattern that matches nothing: it would be a silent no-op."""
+    matched: set[str] = set()
+    tensors: set[str] = set()
+    for folder in context.needs.values():
+        matched |= set(json.loads((folder / RECORD).read_bytes())["result"]["matched"])
+        tensors |= read_ranges(folder / FILE).keys()
+    for pattern in context.fields["patterns"]:
+        if pattern not in matched:
+            fact = f"calibration.method: '{pattern}' matches no tensor"
+            raise CalibrationError(fact, nearest(pattern, tensors)[:300])
+    return {"patterns": len(context.fields["patterns"])}
