@@ -32,7 +32,7 @@ def check_objectives(names: Sequence[str], directions: Any, timed: bool) -> None
             raise AutovoiceError(f"objectives: unknown '{name}'", nearest(name, DIRECTIONS))
     wanted = [DIRECTIONS[n] for n in names]
     several = isinstance(directions, Iterable) and not isinstance(directions, str)
-    given = [str(getattr(d, "name", d)) for d in (directions if several else [directions])]
+    given = [str(getattr(d, "name", d)) for d in (directions if several else [directions] if directions else [])]
     if given != wanted:
         fix = f"hydra.sweeper.direction=[{','.join(wanted)}], or another list of objectives"
         raise AutovoiceError(f"hydra.sweeper.direction is {given}, objectives are {list(names)}", fix)
