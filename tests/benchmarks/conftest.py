@@ -79,7 +79,7 @@ def measure(benchmark: Any) -> Measure:
     return Measure(benchmark)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")  # before any other: what is skipped builds nothing
 def only_enabled(request: pytest.FixtureRequest) -> None:
     option = request.config.getoption
     if option("benchmark_disable") and not option("benchmark_enable"):
