@@ -140,8 +140,10 @@ def _job(config: DictConfig) -> list[float] | float | None:
         if not code and composed.data["task"] == "build":
             found = sweep.objectives(invocation.folder)
             sweep.save(folder, overrides, found)
+            if not optimises:
+                return code
             told = [found[name] for name in wanted]
-            return (told if len(told) > 1 else told[0]) if optimises else code
+            return told if len(told) > 1 else told[0]
     except AutovoiceError as e:
         code = report(e)
     if code:
