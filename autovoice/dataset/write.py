@@ -85,7 +85,7 @@ def candidates_of(
         reads[c.name] = {local: (needs[role], wire) for local, (role, wire) in pairs}
     samples = folders[f"{SAMPLES}_{calibration.name}"]
     entries = entries_of(samples)
-    inputs = {t.name: {"shape": list(t.shape)} for t in graph.inputs}
+    inputs = {t.name: {"shape": list(t.shape)} for t in graph.spec.pipeline.inputs}
     used = {step for by in reads.values() for step, _ in by.values()}
     return Candidates(
         {step: folders[step] for step in sorted(used)},

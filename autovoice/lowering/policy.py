@@ -33,7 +33,7 @@ def chosen_nodes(model: onnx.ModelProto, policy: Mapping[str, Any], keep: Mappin
         for n in possible
         if n.name not in ends | kept and (_meant(names[n.name], policy) if meant is None else n.name in meant)
     ]
-    if every and policy["op_types"] and not chosen:
+    if possible and not chosen:
         types = ", ".join(sorted({n.op_type for n in every}))
         fix = f"it has {types}; quantize.op_types=[] of the component leaves it as it is, on purpose"
         raise LoweringError(f"the policy chooses none of {len(every)} nodes to quantize", fix)

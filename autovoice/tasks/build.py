@@ -75,8 +75,8 @@ def _delivered(c: Component, record: Mapping[str, Any]) -> str:
         return f"{_delivered(c.settled, record)}, by policy"
     kind, unit = ("heavy", "Conv/MatMul") if c.quantized else ("file", "nodes")
     counts = record["delivered"].get(kind, record["delivered"]["file"])
-    if c.quantized and not counts:
-        return "nothing to quantize"
+    if c.quantized and c.precision.type not in counts:
+        return f"nothing of its {sum(counts.values())} Conv/MatMul to quantize" if counts else "nothing to quantize"
     return f"{c.precision.name} {counts.get(c.precision.type, 0)}/{sum(counts.values())} {unit}"
 
 
@@ -126,7 +126,8 @@ def _notes(c: Component, built: Built) -> Iterator[str]:
     """What a reader would otherwise take for granted."""
     record = built.records[engine_of(c)].result
     executed = record["delivered"].get("executed", {})
-    precision, nothing = c.settled.precision, c.quantized and not record["delivered"].get("heavy", True)
+    precision = c.settled.precision
+    nothing = c.quantized and precision.type not in record["delivered"].get("heavy", {})
     if executed and precision.type not in executed and not nothing and "chosen" not in record:
         others = " and ".join(sorted(executed))
         yield f" note: {c.backend.name} here computes {precision.name} files in {others}, between casts"
