@@ -35,7 +35,7 @@ POLICY = Quantize(("Conv", "MatMul", "Gemm"))
 INT8 = Precision(
     "int8",
     "int8",
-    Target("autovoice.lowering.explicit.to_int8"),
+    Target("autovoice.lowering.explicit.to_qdq"),
     scope="heavy",
     quantize=POLICY,
     lowerings={"onnxruntime": Target("autovoice.lowering.integer.to_u8s8")},

@@ -338,7 +338,7 @@ def test_the_lowering_is_the_one_of_the_backend() -> None:
     assert "quantize" not in found["a.lower_fp32"].fields
     other = replace(quantized("a").backend, name="onnxruntime2")
     lower = steps(one(backend=other))["a.lower"]
-    assert lower.fields["lowering"]["target"] == "autovoice.lowering.explicit.to_int8"
+    assert lower.fields["lowering"]["target"] == "autovoice.lowering.explicit.to_qdq"
 
 
 @pytest.mark.parametrize(("only_if_faster", "engine"), [(False, "a.build"), (True, "a.race")])

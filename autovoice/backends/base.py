@@ -8,7 +8,7 @@ what is not installed as a backend.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import TracebackType
@@ -61,6 +61,12 @@ def backend_from_target(target: str, options: Mapping[str, Any]) -> Backend:
             [Fault("backend._target_", f"'{target}' cannot be imported: {e}", "package.module.Class")]
         ) from e
     return cast(Backend, cls(options))
+
+
+def session_of(backend: Mapping[str, Any], built: Path, outputs: Iterable[str]) -> Session:
+    """The engine in a build's folder, loaded by the backend of the same record."""
+    made = backend_from_target(backend["target"], backend["options"])
+    return made.session_from_engine(built / f"engine{made.suffix}", tuple(outputs))
 
 
 def backend_from_name(name: str, options: Mapping[str, Any]) -> Backend:

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime as ort
 
 from autovoice.errors import BuildError, choices, nearest
+from autovoice.ort import NO_OVERFLOW
 from autovoice.spec import WORKER
 
 _LEVELS = {
@@ -75,6 +76,7 @@ class OnnxRuntime:
         options.graph_optimization_level = self.level
         options.intra_op_num_threads = self.threads
         options.log_severity_level = _WARNING_OFF
+        options.add_session_config_entry(*NO_OVERFLOW)
         if WORKER in os.environ:  # steps run side by side: threads that spin while they wait slow the others down
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if _CPU not in self.providers:  # without this, nodes move to the CPU in silence

@@ -18,7 +18,7 @@ from autovoice.calibration.ranges import read_ranges
 from autovoice.errors import LoweringError, choices, nearest
 from autovoice.lowering.exclude import kept_nodes
 from autovoice.lowering.floating import check_whole, halved, keep_float32, to_float16
-from autovoice.lowering.pairs import Pairs
+from autovoice.lowering.pairs import FORMATS, Pairs
 from autovoice.lowering.policy import chosen_nodes
 from autovoice.onnx_io import at_opset, save
 from autovoice.spec import QUANTIZABLE
@@ -30,39 +30,18 @@ _DATA_INPUTS = 2
 _OPSET = 19
 
 
-def to_int8(
+def to_qdq(
     source: Path,
     target: Path,
     keep: Mapping[str, Any],
     quantize: Mapping[str, Any],
     ranges: Path | None,
+    dtype: str = "int8",
     around: str = "float32",
 ) -> dict[str, Any]:
-    """Chosen nodes read int8 values, dequantized; the rest computes in `around`, float32 or float16."""
-    return _lowered("int8", source, target, keep, quantize, ranges, around)
-
-
-def to_float8(
-    source: Path,
-    target: Path,
-    keep: Mapping[str, Any],
-    quantize: Mapping[str, Any],
-    ranges: Path | None,
-    around: str = "float32",
-) -> dict[str, Any]:
-    """Chosen nodes read float8 (E4M3) values, dequantized; the rest computes in `around`, float32 or float16."""
-    return _lowered("float8", source, target, keep, quantize, ranges, around)
-
-
-def _lowered(
-    dtype: str,
-    source: Path,
-    target: Path,
-    keep: Mapping[str, Any],
-    quantize: Mapping[str, Any],
-    ranges: Path | None,
-    around: str,
-) -> dict[str, Any]:
+    """Chosen nodes read `dtype` values, int8 or float8 (E4M3), dequantized; the rest computes in `around`."""
+    if dtype not in FORMATS:
+        raise LoweringError(f"precision.lowering.dtype: '{dtype}'", nearest(dtype, FORMATS))
     if around not in _AROUND:
         raise LoweringError(f"precision.lowering.around: '{around}'", nearest(around, _AROUND))
     model = onnx.load(source)

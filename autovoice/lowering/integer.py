@@ -102,8 +102,10 @@ def _check_ranges(chosen: Iterable[onnx.NodeProto], weights: Collection[str], ra
 
 
 def _stacked(chosen: Iterable[onnx.NodeProto], weights: Mapping[str, int]) -> list[str]:
-    """Weights of products that are stacks of matrices: the kernels take one scale for all of such a stack."""
-    return sorted({n.input[1] for n in chosen if n.op_type == "MatMul" and weights.get(n.input[1], 0) > 2})
+    """Weights of products that are stacks of matrices, or stand on the left: there the kernels take one scale."""
+    products = [n for n in chosen if n.op_type == "MatMul"]
+    right = {n.input[1] for n in products if weights.get(n.input[1], 0) > 2}
+    return sorted(right | {n.input[0] for n in products if n.input[0] in weights})
 
 
 def _odd_bias(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
@@ -121,17 +123,24 @@ def _odd_bias(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
 
 
 def _keep_shared(graph: onnx.GraphProto, chosen: Iterable[onnx.NodeProto], weights: Collection[str]) -> None:
-    """Give nodes that stay float a copy of every weight that a chosen node reads too: the quantizer has one for all."""
+    """Give nodes that stay float a copy of every weight that a chosen node reads too: the quantizer has one for all.
+
+    Every further chosen node gets one as well: on some processors ONNX Runtime rewrites a weight for each reader, and
+    fails at the second.
+    """
     quantized = {n.name for n in chosen}
     shared = {i for n in graph.node if n.name in quantized for i in n.input if i in weights}
     for tensor in [t for t in graph.initializer if t.name in shared]:
-        readers = [n for n in graph.node if n.name not in quantized and tensor.name in n.input]
-        if readers:
-            copy = graph.initializer.add()
-            copy.CopyFrom(tensor)
-            copy.name = f"{tensor.name}_float"
+        first, *others = [n for n in graph.node if n.name in quantized and tensor.name in n.input]
+        copies = {f"{tensor.name}_float": [n for n in graph.node if n.name not in quantized and tensor.name in n.input]}
+        copies |= {f"{tensor.name}_{first.name}_{i}": [node] for i, node in enumerate(others)}
+        for name, readers in copies.items():
+            if readers:
+                copy = graph.initializer.add()
+                copy.CopyFrom(tensor)
+                copy.name = name
             for node in readers:
-                node.input[:] = [copy.name if i == tensor.name else i for i in node.input]
+                node.input[:] = [name if i == tensor.name else i for i in node.input]
 
 
 def _float_outputs(graph: onnx.GraphProto, quantized: set[str]) -> None:

@@ -28,7 +28,7 @@ class _Format:
 
 
 #: by name, int8 or float8
-_FORMATS = {
+FORMATS = {
     "int8": _Format(127.0, np.dtype(np.int8), np.rint),  # halves to even, as QuantizeLinear rounds
     "float8": _Format(448.0, np.dtype(ml_dtypes.float8_e4m3fn), np.asarray),
 }
@@ -40,7 +40,7 @@ class Pairs:
     def __init__(self, dtype: str, taken: Collection[str]) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[onnx.TensorProto] = []
-        self._to, self._suffix, self._taken = _FORMATS[dtype], dtype, set(taken)
+        self._to, self._suffix, self._taken = FORMATS[dtype], dtype, set(taken)
         self._made: dict[tuple[str, int | None, np.dtype[Any]], str] = {}
 
     def activation(self, name: str, largest: float, kind: np.dtype[Any]) -> str:

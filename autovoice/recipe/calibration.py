@@ -17,6 +17,7 @@ from autovoice.recipe.step import (
     inputs_of,
     outputs_of,
     own,
+    profiles,
     symbols_of,
     target,
     targets_of,
@@ -130,10 +131,7 @@ def _sampled(
         "symbols": sorted(used),
         "min_samples": calibration.min_samples,
     }
-    dims = {
-        n: {"min": d.min, "opt": d.opt, "max": d.max, "formula": d.formula, "multiple": d.multiple}
-        for n, d in used.items()
-    }
+    dims = profiles(used)
     return given, {"component": component, "inputs": tensors, "dims": dims}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from autovoice.graph import Graph
 from autovoice.machine import machine
 from autovoice.recipe.component import audio_of, exports, gates
-from autovoice.recipe.step import TOOLS, Step, backend, closed, engine_of, outputs_of, own, symbols_of, tensor
+from autovoice.recipe.step import TOOLS, Step, backend, closed, engine_of, outputs_of, own, profiles, symbols_of, tensor
 from autovoice.spec import ERRORS, Component
 
 
@@ -16,10 +16,7 @@ def inputs(graph: Graph) -> Step:
     declared = graph.spec.pipeline.inputs
     tensors = {t.name: tensor(t) | {"default": t.default, "example": t.example} for t in declared}
     used = closed(symbols_of(t.shape for t in declared), graph.dims)
-    dims = {
-        n: {"min": d.min, "opt": d.opt, "max": d.max, "formula": d.formula, "multiple": d.multiple}
-        for n, d in used.items()
-    }
+    dims = profiles(used)
     fields = {"tensors": tensors, "dims": dims, "seed": 0}
     return Step("inputs", "", "inputs", fields, targets=own("inputs"), tools=TOOLS["inputs"])
 

@@ -177,3 +177,11 @@ def closed(names: Iterable[str], dims: Mapping[str, Dim]) -> dict[str, Dim]:
 
 def formulas(dims: Mapping[str, Dim]) -> dict[str, str]:
     return {n: d.formula for n, d in dims.items() if d.formula}
+
+
+def profiles(dims: Mapping[str, Dim]) -> dict[str, dict[str, Any]]:
+    """What sizes are drawn from, and samples are held against."""
+    return {
+        n: {"min": d.min, "opt": d.opt, "max": d.max, "formula": d.formula, "multiple": d.multiple}
+        for n, d in dims.items()
+    }

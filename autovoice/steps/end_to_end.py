@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-from autovoice.backends.base import backend_from_target
+from autovoice.backends.base import session_of
 from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, load_point
 from autovoice.steps.verify import judge, judged, parities, trained
@@ -19,9 +19,8 @@ def run(context: Context) -> dict[str, Any]:
     with ExitStack() as stack:
         sessions = []
         for name, c in fields["components"].items():
-            backend = backend_from_target(c["backend"]["target"], c["backend"]["options"])
-            engine = context.needs[f"build:{name}"] / f"engine{backend.suffix}"
-            sessions.append((c, stack.enter_context(backend.session_from_engine(engine, tuple(c["outputs"])))))
+            session = session_of(c["backend"], context.needs[f"build:{name}"], c["outputs"])
+            sessions.append((c, stack.enter_context(session)))
         report = {}
         for point in POINTS:
             wires = load_point(context.needs["inputs"], point)

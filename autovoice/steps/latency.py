@@ -7,7 +7,7 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-from autovoice.backends.base import backend_from_target
+from autovoice.backends.base import session_of
 from autovoice.measure.race import raced
 from autovoice.steps.context import Context
 from autovoice.steps.points import load_point
@@ -21,9 +21,8 @@ def run(context: Context) -> dict[str, Any]:
     with ExitStack() as stack:
         calls = {}
         for name, c in context.fields["components"].items():
-            backend = backend_from_target(c["backend"]["target"], c["backend"]["options"])
-            engine = context.needs[f"build:{name}"] / f"engine{backend.suffix}"
-            session = stack.enter_context(backend.session_from_engine(engine, tuple(c["outputs"])))
+            built = context.needs[f"build:{name}"]
+            session = stack.enter_context(session_of(c["backend"], built, c["outputs"]))
             feeds = {local: wires[wire] for local, wire in c["inputs"].items()}
             calls[name] = partial(session.run, feeds)
             wires |= {c["outputs"][local]["wire"]: value for local, value in session.run(feeds).items()}

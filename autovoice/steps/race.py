@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from autovoice.backends.base import backend_from_target
+from autovoice.backends.base import session_of
 from autovoice.files import RECORD, link_or_copy
 from autovoice.hashing import uncached_sha256
 from autovoice.measure.race import raced
@@ -21,18 +21,16 @@ from autovoice.steps.points import feeds_at
 def run(context: Context) -> dict[str, Any]:
     """{"point": "opt", "ms": {precision: median}, "ratio": lowered over higher}; with `choose`, also the engine."""
     fields = context.fields
-    backend = backend_from_target(fields["backend"]["target"], fields["backend"]["options"])
     feeds = feeds_at("opt", fields["reads"], context.needs)
     roles = dict(zip(fields["precisions"], ("build", "higher"), strict=True))
     lowered, higher = fields["precisions"]
-    if _same(context, backend.suffix):  # nothing could be quantized: noise would decide
+    if _same(context):  # nothing could be quantized: noise would decide
         result: dict[str, Any] = {"point": "opt", "rounds": 0, "ms": {}, "ratio": None}
         return result | (_chosen(context, roles, {lowered: 0.0}) if fields["choose"] else {})
     with ExitStack() as stack:
         calls = {}
         for name, role in roles.items():
-            engine = context.needs[role] / f"engine{backend.suffix}"
-            session = stack.enter_context(backend.session_from_engine(engine, tuple(fields["outputs"])))
+            session = stack.enter_context(session_of(fields["backend"], context.needs[role], fields["outputs"]))
             calls[name] = partial(session.run, feeds)
         times = raced(calls)
     ms = {name: round(1000 * median(t), 4) for name, t in times.items()}
@@ -40,9 +38,12 @@ def run(context: Context) -> dict[str, Any]:
     return result | (_chosen(context, roles, ms) if fields["choose"] else {})
 
 
-def _same(context: Context, suffix: str) -> bool:
-    digests = {uncached_sha256(context.needs[role] / f"engine{suffix}") for role in ("build", "higher")}
-    return len(digests) == 1
+def _same(context: Context) -> bool:
+    """True where both builds hold one and the same engine."""
+    engines = []
+    for folder in (context.needs["build"], context.needs["higher"]):
+        engines.append(folder / json.loads((folder / RECORD).read_bytes())["result"]["engine"])
+    return len({uncached_sha256(path) for path in engines}) == 1
 
 
 def _chosen(context: Context, roles: Mapping[str, str], ms: Mapping[str, float]) -> dict[str, Any]:

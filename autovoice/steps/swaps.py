@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from autovoice.backends.base import backend_from_target
+from autovoice.backends.base import session_of
 from autovoice.ort import float_session
 from autovoice.steps.context import Context
 from autovoice.steps.points import load_point
@@ -55,6 +55,4 @@ def _float(context: Context, name: str, c: Mapping[str, Any]) -> Any:
 
 
 def _built(context: Context, name: str, c: Mapping[str, Any], stack: ExitStack) -> Any:
-    backend = backend_from_target(c["backend"]["target"], c["backend"]["options"])
-    engine = context.needs[f"build:{name}"] / f"engine{backend.suffix}"
-    return stack.enter_context(backend.session_from_engine(engine, tuple(c["outputs"]))).run
+    return stack.enter_context(session_of(c["backend"], context.needs[f"build:{name}"], c["outputs"])).run

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from autovoice.backends.base import backend_from_target
+from autovoice.backends.base import session_of
 from autovoice.errors import GateError
 from autovoice.files import RECORD
 from autovoice.measure.audio import audio_distances, shortest
@@ -23,12 +23,10 @@ from autovoice.steps.points import POINTS, feeds_at, load_point
 def run(context: Context) -> dict[str, Any]:
     """Parity of each output at each point. Raises GateError with the worst tensor and its shape."""
     fields = context.fields
-    backend = backend_from_target(fields["backend"]["target"], fields["backend"]["options"])
-    engine = context.needs["build"] / f"engine{backend.suffix}"
     report: dict[str, Any] = {}
     audio = fields["audio"] if trained(context.needs) else {}
     shapes = {o["wire"]: o["shape"] for o in fields["outputs"].values()}
-    with backend.session_from_engine(engine, tuple(fields["outputs"])) as session:
+    with session_of(fields["backend"], context.needs["build"], fields["outputs"]) as session:
         for point in POINTS:
             got = session.run(feeds_at(point, fields["reads"], context.needs))
             wires = {fields["outputs"][name]["wire"]: value for name, value in got.items()}

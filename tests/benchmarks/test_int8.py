@@ -16,6 +16,7 @@ import pytest
 from autovoice import Pipeline
 from autovoice.calibration.observe import observe
 from autovoice.lowering.policy import watched_tensors
+from autovoice.measure.parity import compare
 
 pytestmark = [pytest.mark.performance, pytest.mark.slow, pytest.mark.usefixtures("only_enabled")]
 SENTENCES = Path(__file__).parent.parent / "sentences"
@@ -45,6 +46,8 @@ def raced(measure, name, folders, feeds, bound):
     """One component of two built folders, in turn."""
     with Pipeline.load(folders[0]) as int8, Pipeline.load(folders[1]) as fp32:
         subject, other = int8.component(name), fp32.component(name)
+        for output, wanted in other.run(feeds).items():  # what is fast must also be right
+            assert compare(subject.run(feeds)[output], wanted).cosine > 0.9
         seconds = measure.interleaved(
             lambda: subject.run(feeds), {"fp32": lambda: other.run(feeds)}, rounds=31, warmup=3
         )
@@ -117,6 +120,7 @@ import numpy as np, onnx
 from pathlib import Path
 from autovoice.calibration.observe import observe
 from autovoice.lowering.policy import watched_tensors
+from autovoice.measure.parity import compare
 path, count = Path(sys.argv[1]), int(sys.argv[2])
 feed = {"mel_input": np.random.default_rng(0).normal(-5, 2, (1, 80, 256)).astype(np.float32)}
 tensors = watched_tensors(onnx.load(path))

@@ -18,6 +18,7 @@ from autovoice.lowering.integer import to_u8s8
 from autovoice.lowering.policy import watched_tensors
 from autovoice.measure.parity import compare
 from autovoice.measure.precision import check_quantized, count_weights
+from autovoice.ort import float_session
 from tests.onnx_models import keep, model, node, saved, value
 
 POLICY: dict[str, Any] = {
@@ -110,7 +111,7 @@ def lowered(kind: str, folder: Path, name: str = "int8.onnx", keeps: Mapping[str
 
 
 def computed(path: Path, given: Mapping[str, np.ndarray]) -> np.ndarray:
-    return ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, dict(given))[0]
+    return float_session(path).run(None, dict(given))[0]
 
 
 def test_close_to_float32_on_other_data(kind: str, tmp_path: Path) -> None:

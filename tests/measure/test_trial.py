@@ -17,16 +17,17 @@ import pytest
 
 from autovoice.calibration.ranges import write_ranges
 from autovoice.errors import LoweringError
-from autovoice.lowering.explicit import to_int8
+from autovoice.lowering.explicit import to_qdq
 from autovoice.lowering.integer import to_u8s8
 from autovoice.lowering.policy import QUANTIZABLE, chosen_nodes
 from autovoice.measure.trial import Noise, Trial, policy_of
+from autovoice.ort import float_session
 from tests.onnx_models import keep, model, node, saved, value
 
 WIDTH = 8
 #: as patterns, some of these names mean other ones: `layers[0]` matches layers0, `tail*` matches tail_2
 NAMES = ("layers[0]", "layers0", "tail*", "tail_2", "plain", "[!a]", "b")
-LOWERINGS: dict[str, Callable[..., Any]] = {"u8s8": to_u8s8, "explicit": to_int8}
+LOWERINGS: dict[str, Callable[..., Any]] = {"u8s8": to_u8s8, "explicit": to_qdq}
 X = {"x": np.random.default_rng(5).standard_normal((3, WIDTH), dtype=np.float32)}
 
 
@@ -85,7 +86,7 @@ def test_exactly_the_named_nodes_are_quantized(trial: Trial, tmp_path: Path, cho
     got = trial.lowered(CHOICES[choice])(X)
     assert quantized(tmp_path / "kept.onnx") == set(CHOICES[choice])
     assert got.keys() == {"y"}
-    expected = ort.InferenceSession(str(tmp_path / "kept.onnx")).run(["y"], X)[0]
+    expected = float_session(tmp_path / "kept.onnx").run(["y"], X)[0]
     assert np.allclose(got["y"], expected, atol=1e-6)
     assert 0 < np.abs(got["y"] - plain(trial)).max() < 0.2
 
