@@ -58,8 +58,8 @@ class Binder:
     def _check_one(self, name: str, array: Any, sizes: dict[str, int], source: dict[str, str]) -> None:
         dtype, shape = self.tensors[name]
         if not isinstance(array, np.ndarray):
-            raise FeedError(f"input '{name}' is a {type(array).__name__}", "give a numpy array")
-        if array.dtype != dtype:
+            _check_device_array(name, array, dtype)
+        elif array.dtype != dtype:
             raise FeedError(f"input '{name}' is {array.dtype}, expected {dtype}", f"{name}.astype(np.{dtype})")
         if array.ndim != len(shape):
             raise FeedError(
@@ -142,6 +142,17 @@ class Binder:
                 f"input '{name}' has a default, but no size: {_shown(shape)}",
                 "no other input given has these dims; give this one too",
             ) from e
+
+
+def _check_device_array(name: str, array: Any, dtype: np.dtype[Any]) -> None:
+    """Raise FeedError for what is neither numpy's nor, of the right dtype, in a GPU's memory."""
+    interface = getattr(array, "__cuda_array_interface__", None)
+    if interface is None:
+        fix = "give a numpy array, or one in GPU memory: torch's, cupy's"
+        raise FeedError(f"input '{name}' is a {type(array).__name__}", fix)
+    if np.dtype(interface["typestr"]) != dtype:
+        got = np.dtype(interface["typestr"])
+        raise FeedError(f"input '{name}' is {got}, expected {dtype}", f"convert it to {dtype} first")
 
 
 def _roots(dim: Dim, point: str) -> str:

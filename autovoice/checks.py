@@ -67,6 +67,10 @@ def check_choices(component: Component, faults: list[Fault]) -> None:
         fact = f"{backend.name} cannot run {precision.name} ({precision.type})"
         fix = f"it runs {choices(backend.types)}: precision=fp32 (for one: component.<name>.precision=fp32)"
         faults.append(Fault(f"component.{component.name}.precision", fact, fix))
+    if backend.from_module and component.model is None:
+        fact = f"{backend.name} runs a component's own module, and this one is an ONNX file"
+        fix = f"component.{component.name}.backend=onnxruntime"
+        faults.append(Fault(f"component.{component.name}.backend", fact, fix))
     if component.raced and precision.higher is not None:
         higher = precision.higher
         if higher.type not in backend.types or higher.quantize is not None:
@@ -143,7 +147,7 @@ def check_example(tensor: Tensor, faults: list[Fault]) -> None:
 def _used(component: Component) -> list[str]:
     """The precisions that the component's engine may be of."""
     higher = component.precision.higher if component.raced and component.only_if_faster else None
-    return [component.settled.precision.name, *([higher.name] if higher is not None else [])]
+    return [component.settled.precision.judged_as, *([higher.judged_as] if higher is not None else [])]
 
 
 def check_calibration(component: Component, faults: list[Fault]) -> None:

@@ -12,6 +12,7 @@ AutovoiceError
 │   └── GateError          parity against the reference is below its gate
 ├── StoreError         the store cannot be read or written
 ├── ArtefactError      a file is not the one that was built (missing, truncated, edited)
+│   └── MismatchError      it was built for another GPU, or by another version of its tool
 ├── FeedError          tensors given to a built pipeline do not fit its specification
 └── AudioError         a recording cannot be read, converted or written
 """
@@ -101,6 +102,10 @@ class StoreError(AutovoiceError):
 
 class ArtefactError(AutovoiceError):
     """A file is not the one that was built."""
+
+
+class MismatchError(ArtefactError):
+    """An engine does not belong to this machine."""
 
 
 class FeedError(AutovoiceError):

@@ -27,7 +27,7 @@ class Invocation:
     def __init__(self, data: Mapping[str, Any], overrides: tuple[str, ...], lookup: Lookup) -> None:
         self.data = data
         self.overrides = overrides
-        self._lookup = lookup
+        self.lookup = lookup
 
     @cached_property
     def settings(self) -> Settings:
@@ -35,13 +35,13 @@ class Invocation:
 
     @cached_property
     def graph(self) -> Graph:
-        reader = SpecReader(self.data, self._lookup)
+        reader = SpecReader(self.data, self.lookup)
         return build_graph(reader.build(), reader.faults)
 
     @cached_property
     def whole_graph(self) -> Graph:
         """The graph with everything downstream of `targets` too, for tasks that only look at these."""
-        reader = SpecReader(self.data, self._lookup)
+        reader = SpecReader(self.data, self.lookup)
         return build_graph(replace(reader.build(), targets=()), reader.faults)
 
     @cached_property

@@ -60,7 +60,7 @@ def run_job(job: Job) -> Record:
 
 def _run(job: Job, store: Store, work: Path) -> Record:
     needs = {role: _intact(store, key) for role, key in job.inputs["needs"].items()}
-    context = Context(job.inputs["fields"], needs, job.files, work)
+    context = Context(job.inputs["fields"], needs, job.files, work, store.caches)
     start = time.perf_counter()
     with _logged(job.log):
         try:

@@ -30,7 +30,20 @@ def _processor() -> str:
 @contextmanager
 def machine_shared(alone: bool) -> Iterator[None]:
     """Hold this machine, with all other steps of this user, whatever process runs them, or `alone` with none."""
-    path = os.path.join(tempfile.gettempdir(), f"autovoice-{os.getuid()}.lock")
+    with _held("", alone):
+        yield
+
+
+@contextmanager
+def gpu_alone() -> Iterator[None]:
+    """Be the only build of this user that uses the GPU, whatever process runs it."""
+    with _held("-gpu", True):
+        yield
+
+
+@contextmanager
+def _held(what: str, alone: bool) -> Iterator[None]:
+    path = os.path.join(tempfile.gettempdir(), f"autovoice-{os.getuid()}{what}.lock")
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)

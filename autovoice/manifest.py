@@ -35,8 +35,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if missing:
         raise ArtefactError(f"{path}: has no '{missing[0]}'", "it was edited or cut short; build it again")
     try:
-        files = [component["file"] for component in data["components"]]
-    except (TypeError, KeyError) as e:
+        files = files_in(data)
+    except (TypeError, KeyError, AttributeError) as e:
         raise ArtefactError(
             f"{path}: its components are not what was written", "it was edited or cut short; build it again"
         ) from e
@@ -44,6 +44,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if not isinstance(file, str) or not _PLAIN_FILE.fullmatch(file):
             raise ArtefactError(f"{path}: file '{file}' is not a plain name in this folder", "build it again")
     return data
+
+
+def files_in(data: Mapping[str, Any]) -> set[str]:
+    """The names of all files that belong to a folder beside the manifest."""
+    components = data["components"]
+    return {c["file"] for c in components} | {name for c in components for name in c.get("beside", {})}
 
 
 def dump(data: Mapping[str, Any]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,15 @@ from autovoice.files import link_or_copy, write_atomically
 from autovoice.graph import Graph
 from autovoice.hashing import file_sha256, uncached_sha256
 from autovoice.loaders import loader_of
-from autovoice.manifest import NAME, SCHEMA, dump, read_manifest
+from autovoice.manifest import NAME, SCHEMA, dump, files_in, read_manifest
 from autovoice.plan import Plan
 from autovoice.recipe import engine_of
 from autovoice.sources import tool_version
 from autovoice.spec import Component, Precision
 from autovoice.store import Record, Store
+
+#: what the names of a build's files begin with, in the store
+_OWN = "engine"
 
 
 def publish(
@@ -38,13 +41,10 @@ def publish(
         with store.lock(f"folder-{folder.parent.name}-{folder.name}"):
             folder.mkdir(parents=True, exist_ok=True)
             for component in data["components"]:
-                if _place(
-                    store,
-                    records[engines[component["name"]]],
-                    folder / component["file"],
-                    component["sha256"],
-                ):
-                    written.append(component["file"])
+                build = records[engines[component["name"]]]
+                for source, file, digest in _files(component, build):
+                    if _place(store, build, source, folder / file, digest):
+                        written.append(file)
             if _same_but_for_time(folder, data) and not written:
                 return []
             stale = _stale(folder, data)
@@ -77,7 +77,7 @@ def manifest_of(plan: Plan, records: Mapping[str, Record], store: Store, overrid
         "inputs": [t.name for t in graph.inputs],
         "outputs": list(graph.outputs),
         "components": [_component(graph, c, records) for c in graph.components],
-        "end_to_end": dict(records["end_to_end"].result),
+        "end_to_end": dict(records["end_to_end"].result) if "end_to_end" in records else None,
         "latency": dict(records["latency"].result) if "latency" in records else None,
         "contract": dict(graph.spec.pipeline.contract),
         "tools": dict(sorted(tools.items())),
@@ -89,6 +89,7 @@ def _component(graph: Graph, c: Component, records: Mapping[str, Record]) -> dic
     build = records[engine_of(c)]
     engine = build.result["engine"]
     export = records[f"{c.name}.export"]
+    verify = records.get(f"{c.name}.verify")
     source: dict[str, Any] = {"files": dict(export.inputs["files"])}
     if c.model is not None:
         source |= {"target": c.model.path, "kwargs": dict(c.model.kwargs), "weights": export.result["weights"]}
@@ -97,10 +98,12 @@ def _component(graph: Graph, c: Component, records: Mapping[str, Record]) -> dic
         "file": c.name + Path(engine).suffix,
         "sha256": build.files[engine].sha256,
         "size": build.files[engine].size,
+        "beside": {c.name + n.removeprefix(_OWN): build.files[n].sha256 for n in build.result["beside"]},
         "backend": {
             "name": c.backend.name,
             "loader": loader_of(c.backend.target),
-            "options": dict(c.backend.options),
+            "options": {**c.backend.options, **c.backend.session},
+            "environment": build.inputs["fields"].get("environment"),
         },
         "inputs": {i.local: i.wire for i in c.inputs},
         "outputs": {o.local: {"wire": o.tensor.name} for o in c.outputs},
@@ -111,12 +114,12 @@ def _component(graph: Graph, c: Component, records: Mapping[str, Record]) -> dic
             "kept_float32": asdict(c.precision.keep | c.keep),
             "used": _used(c, build).name,
         },
-        "parity": records[f"{c.name}.verify"].result["parity"],
-        "gates": records[f"{c.name}.verify"].result["gates"],
+        "parity": verify.result["parity"] if verify else None,
+        "gates": verify.result["gates"] if verify else None,
         "reference": records[f"{c.name}.reference"].result["from"],
         "source": source,
         "calibration": _calibration(c, records) if c.quantized else None,
-        "race": _race(c, records) if c.raced else None,
+        "race": _race(c, records) if f"{c.name}.race" in records else None,
     }
 
 
@@ -154,8 +157,15 @@ def _dim(dim: Any) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(dim).items() if k not in ("name", "trace")}
 
 
-def _place(store: Store, build: Record, target: Path, digest: str) -> bool:
-    """Link an engine, read once more, to its place unless it is there already; True when something was done.
+def _files(component: Mapping[str, Any], build: Record) -> Iterator[tuple[str, str, str]]:
+    """(name in the store, name in the folder, sha256) of an engine and of the files it needs beside it."""
+    yield build.result["engine"], component["file"], component["sha256"]
+    for source, (file, digest) in zip(build.result["beside"], component["beside"].items(), strict=True):
+        yield source, file, digest
+
+
+def _place(store: Store, build: Record, name: str, target: Path, digest: str) -> bool:
+    """Link a file, read once more, to its place unless it is there already; True when something was done.
 
     Raises ArtefactError when the store's own file is not what was built.
     """
@@ -164,7 +174,7 @@ def _place(store: Store, build: Record, target: Path, digest: str) -> bool:
             return False
     except OSError:  # absent: place it
         pass
-    source = store.folder(build.key) / build.result["engine"]
+    source = store.folder(build.key) / name
     if uncached_sha256(source) != digest:
         os.utime(source)  # no longer vouched for by its time: the next plan sees the damage
         raise ArtefactError(
@@ -185,7 +195,7 @@ def _same_but_for_time(folder: Path, data: Mapping[str, Any]) -> bool:
 def _stale(folder: Path, data: Mapping[str, Any]) -> list[Path]:
     """Engines of the manifest before this one that are no longer part of the build."""
     try:
-        old = {c["file"] for c in read_manifest(folder)["components"]}
+        old = files_in(read_manifest(folder))
     except ArtefactError:
         return []
-    return [folder / name for name in old - {c["file"] for c in data["components"]}]
+    return [folder / name for name in old - files_in(data)]

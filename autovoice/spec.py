@@ -34,6 +34,10 @@ SNR_EQUAL = 200.0
 DTYPES = ("float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 
 
+#: in what a backend's environment says: whether this machine can run what it builds; no part of what an engine is
+RUNS_HERE = "runs_here"
+
+
 @dataclass(frozen=True)
 class Dim:
     """A named dimension: free (min, opt, max are its profile) or derived (`formula` over other dims).
@@ -145,14 +149,30 @@ class Quantize:
 
 
 @dataclass(frozen=True)
+class Implicit:
+    """Implicit quantization: the tool's own calibrator, entropy2 or minmax, fed with the component's samples.
+
+    `cache`: a calibration cache in the tool's format, used as it is in place of samples. `min_share`: the least share
+    of heavy layers that must come out quantized; None only reports. `float16`: layers may fall back to float16.
+    """
+
+    calibrator: str = "entropy2"
+    cache: Path | None = None
+    min_share: float | None = None
+    float16: bool = True
+
+
+@dataclass(frozen=True)
 class Precision:
     """A precision: the compute type asked for and the ONNX → ONNX lowering that asks for it.
 
     `scope` heavy: the lowering rewrites convolutions and matrix products alone, so a graph that has none stays as
     it is, and that is no failure; all: every graph with floating point must compute in the type somewhere.
+    `gates` is the name under which gates know it, its own unless given;
     `quantize` is the policy of a precision whose scales come from calibration, None for all others; `lowerings`
     replace `lowering` on the backends they name; `higher` is what a component becomes that the policy leaves out whole,
-    and what a quantized build is compared with.
+    and what a quantized build is compared with. `implicit` says how a tool that can choose for itself which layers
+    are quantized does so, on a backend whose environment has that; elsewhere the lowering is explicit.
     """
 
     name: str
@@ -163,6 +183,13 @@ class Precision:
     quantize: Quantize | None = None
     lowerings: Mapping[str, Target] = field(default_factory=dict)
     higher: Precision | None = None
+    implicit: Implicit | None = None
+    gates: str = ""
+
+    @property
+    def judged_as(self) -> str:
+        """The name that gates know it by."""
+        return self.gates or self.name
 
 
 @dataclass(frozen=True)
@@ -191,12 +218,22 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Backend:
-    """A backend: its class, the compute types it can run, and options passed on unchanged."""
+    """A backend: its class, the compute types it can run, and options passed on unchanged.
+
+    `options` make the engine, `session` only how it is run. `environment` is a function of a backend and a compute
+    type that gives what an engine depends on here (versions, GPU), or refuses; `passes` are rewrites of the lowered
+    graph; `profiled` engines hold min, opt and max of their inputs; `from_module` engines are made from the module.
+    """
 
     name: str
     target: str
     types: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    session: Mapping[str, Any] = field(default_factory=dict)
+    environment: str | None = None
+    passes: tuple[str, ...] = ()
+    profiled: bool = False
+    from_module: bool = False
 
 
 @dataclass(frozen=True)

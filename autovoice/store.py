@@ -55,6 +55,8 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        #: what saves time and changes no result, as timings of a builder
+        self.caches = self.root / "caches"
 
     def folder(self, key: str) -> Path:
         return self.root / "objects" / key[:2] / key

@@ -8,22 +8,43 @@ what is not installed as a backend.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, Self, TypeVar, cast
 
 import numpy as np
 
-from autovoice.errors import ArtefactError, ConfigError, Fault, nearest
+from autovoice.errors import ArtefactError, ConfigError, Fault, FeedError, nearest
 from autovoice.loaders import GROUP, shipped
+
+T = TypeVar("T")
+
+#: numpy, or, of a session in "cuda" memory, anything that `np.asarray` reads and that names its device memory
+Array = Any
+HOST = "host"
 
 
 class Session(Protocol):
-    """A loaded engine. Takes and returns arrays by the component's own names; the caller owns them."""
+    """A loaded engine. Takes and returns arrays by the component's own names.
 
-    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]: ...
+    `memory` "host": numpy arrays, which the caller owns. "cuda": arrays in the GPU's memory, which belong to the
+    session and hold until its next run; what `run` starts may end after it returns, `wait` says when.
+    """
+
+    memory: str
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]: ...
+    def put(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The feeds in the session's own memory, to be run many times."""
+        ...
+
+    def wait(self) -> None:
+        """Until everything that `run` has started is done."""
+        ...
+
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -31,8 +52,37 @@ class Session(Protocol):
     ) -> None: ...
 
 
+class Shared:
+    """What the sessions of one pipeline have in common: a stream, a block of memory. The pipeline closes it."""
+
+    def __init__(self) -> None:
+        #: held by whoever runs a chain of sessions that write into memory of their own
+        self.lock = threading.RLock()
+        self._made: dict[str, Any] = {}
+
+    def of(self, kind: str, make: Callable[[], T]) -> T:
+        """The one object of that kind, made at its first use; its `close` is called when the pipeline is closed."""
+        with self.lock:
+            if kind not in self._made:
+                self._made[kind] = make()
+            return cast(T, self._made[kind])
+
+    def close(self) -> None:
+        with self.lock:
+            while self._made:
+                self._made.popitem()[1].close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 class Backend(Protocol):
-    """Made with the `options` of its YAML."""
+    """Made with the `options` of its YAML; where a session is loaded, also with those under `session`."""
 
     #: file name suffix of an engine
     suffix: str
@@ -42,11 +92,12 @@ class Backend(Protocol):
     def engine_from_onnx(self, model: Path, engine: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Write `engine`; return {"file": {dtype: nodes}, …}, the precision really delivered.
 
-        Raises BuildError in the tool's own words.
+        Files it needs beside it begin with the engine's name, and stand under "beside". Raises BuildError in the
+        tool's own words.
         """
         ...
 
-    def session_from_engine(self, engine: Path, outputs: tuple[str, ...]) -> Session:
+    def session_from_engine(self, engine: Path, outputs: tuple[str, ...], shared: Shared | None = None) -> Session:
         """Load an engine, its outputs in this order. Raises BuildError rather than fall back to anything."""
         ...
 
@@ -63,10 +114,39 @@ def backend_from_target(target: str, options: Mapping[str, Any]) -> Backend:
     return cast(Backend, cls(options))
 
 
-def session_of(backend: Mapping[str, Any], built: Path, outputs: Iterable[str]) -> Session:
+def session_of(
+    backend: Mapping[str, Any], built: Path, outputs: Iterable[str], shared: Shared | None = None
+) -> Session:
     """The engine in a build's folder, loaded by the backend of the same record."""
-    made = backend_from_target(backend["target"], backend["options"])
-    return made.session_from_engine(built / f"engine{made.suffix}", tuple(outputs))
+    made = backend_from_target(backend["target"], {**backend["options"], **backend.get("session", {})})
+    return made.session_from_engine(built / f"engine{made.suffix}", tuple(outputs), shared)
+
+
+def on_host(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
+    """The same arrays as numpy's own, copied from the GPU where they are there. Raises FeedError where they cannot."""
+    found = {}
+    for name, array in arrays.items():
+        try:
+            found[name] = np.asarray(array)
+        except TypeError as e:  # torch's way to say that an array is not in the host's memory
+            raise FeedError(f"'{name}' lies in GPU memory, and is read on the host", f"{name}.cpu().numpy()") from e
+    return found
+
+
+def read_by(session: Session, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+    """What another session gave, as this one can read it."""
+    return on_host(arrays) if session.memory == HOST else arrays
+
+
+def timed_call(session: Session, feeds: Mapping[str, Array]) -> Callable[[], None]:
+    """A call to be timed: the feeds are where the session wants them, and it ends when the answer is there."""
+    placed = session.put(read_by(session, feeds))
+
+    def call() -> None:
+        session.run(placed)
+        session.wait()
+
+    return call
 
 
 def backend_from_name(name: str, options: Mapping[str, Any]) -> Backend:

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 import onnxruntime as ort
 
+from autovoice.backends.base import HOST, Shared
 from autovoice.errors import BuildError, choices, nearest
 from autovoice.ort import NO_OVERFLOW
 from autovoice.spec import WORKER
@@ -62,7 +63,7 @@ class OnnxRuntime:
             "providers": self.providers,
         }
 
-    def session_from_engine(self, engine: Path, outputs: tuple[str, ...]) -> OrtSession:
+    def session_from_engine(self, engine: Path, outputs: tuple[str, ...], shared: Shared | None = None) -> OrtSession:
         return OrtSession(self._session(engine), outputs)
 
     def _session(self, path: Path, optimized: Path | None = None) -> ort.InferenceSession:
@@ -99,6 +100,8 @@ class OnnxRuntime:
 class OrtSession:
     """One loaded model; `run` may be called from several threads."""
 
+    memory = HOST
+
     def __init__(self, session: ort.InferenceSession, outputs: tuple[str, ...]) -> None:
         self._run = session.run
         self._session: ort.InferenceSession | None = session
@@ -106,6 +109,12 @@ class OrtSession:
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return dict(zip(self._outputs, self._run(self._outputs, feeds), strict=True))
+
+    def put(self, feeds: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        return feeds
+
+    def wait(self) -> None:
+        """Nothing: `run` returns when it is done."""
 
     def close(self) -> None:
         self._session = None

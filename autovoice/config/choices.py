@@ -11,12 +11,24 @@ from typing import Any
 from autovoice.config.reader import Reader
 from autovoice.errors import AutovoiceError, Fault, nearest
 from autovoice.locate import files_of, located
-from autovoice.spec import AUDIO_METRICS, QUANTIZABLE, Backend, Calibration, Gate, Keep, Precision, Quantize, Target
+from autovoice.spec import (
+    AUDIO_METRICS,
+    QUANTIZABLE,
+    Backend,
+    Calibration,
+    Gate,
+    Implicit,
+    Keep,
+    Precision,
+    Quantize,
+    Target,
+)
 
 #: (group, name) → the group's node, or a Fault that says what exists
 Lookup = Callable[[str, str, str], Mapping[str, Any] | Fault]
 METRICS = ("snr_db", "cosine", "pooled_cosine", "relative_l2", "max_abs", *AUDIO_METRICS)
-COMPUTE_TYPES = ("float32", "float16", "bfloat16", "int8", "float8")
+COMPUTE_TYPES = ("float32", "tfloat32", "float16", "bfloat16", "int8", "float8")
+CALIBRATORS = ("entropy2", "minmax")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LEVELS = ("component", "pipeline")
 METHODS = ("minmax", "percentile", "entropy", "mse")
@@ -80,8 +92,9 @@ class ChoiceReader:
 
     def precision(self, r: Reader, compared: bool = False) -> Precision:
         """A precision; one that another is `compared` with is not compared with yet another."""
+        name = r.take("name", str)
         spec = Precision(
-            r.take("name", str),
+            name,
             r.take("type", str),
             self.target(Reader(r.take("lowering", dict), r.path("lowering"), self.faults)),
             self.keep(r),
@@ -89,6 +102,8 @@ class ChoiceReader:
             self.quantize(r, None),
             {name: self.target(t) for name, t in r.children("lowerings")},
             None if compared else self.higher(r),
+            self.implicit(r),
+            r.take("gates", str, name),
         )
         if spec.scope not in ("all", "heavy"):
             r.fault("scope", f"unknown scope '{spec.scope}'", "all, or heavy")
@@ -110,6 +125,25 @@ class ChoiceReader:
             return None
         return self.precision(Reader(node, f"precision/{name}", self.faults), compared=True)
 
+    def implicit(self, r: Reader) -> Implicit | None:
+        """The node under `implicit:`, None without one."""
+        if r.raw("implicit") is None:
+            return None
+        i = r.child("implicit")
+        cache = i.take("cache", str, None)
+        spec = Implicit(
+            i.take("calibrator", str, "entropy2"),
+            None if cache is None else self.located(i, "cache", cache),
+            i.take("min_share", float, None),
+            i.take("float16", bool, True),
+        )
+        if spec.calibrator not in CALIBRATORS:
+            i.fault("calibrator", f"unknown calibrator '{spec.calibrator}'", nearest(spec.calibrator, CALIBRATORS))
+        if spec.min_share is not None and not 0 <= spec.min_share <= 1:
+            i.fault("min_share", f"{spec.min_share} is out of range", "a share of heavy layers: 0 to 1, or null")
+        i.done()
+        return spec
+
     def quantize(self, r: Reader, base: Quantize | None) -> Quantize | None:
         """The policy under `quantize:`, key by key over `base`; None where there is neither."""
         if r.raw("quantize") is None:
@@ -126,7 +160,17 @@ class ChoiceReader:
     # -- backend, gate, calibration ---------------------------------------------------------------
 
     def backend(self, r: Reader) -> Backend:
-        spec = Backend(r.take("name", str), r.take("_target_", str), r.strings("types"), r.take("options", dict, {}))
+        spec = Backend(
+            r.take("name", str),
+            r.take("_target_", str),
+            r.strings("types"),
+            r.take("options", dict, {}),
+            r.take("session", dict, {}),
+            r.take("environment", str, None),
+            r.strings("passes"),
+            r.take("profiled", bool, False),
+            r.take("from_module", bool, False),
+        )
         r.done()
         return spec
 

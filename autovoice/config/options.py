@@ -8,6 +8,8 @@ OPTIONS = {
     ),
     "run": ("feeds", "output", "folder"),
     "calibration_data": ("input", "output", "samples", "selection", "seed"),
+    "benchmark": ("targets", "benchmark", "folder"),
+    "inspect": ("targets",),
     "sensitivity": ("targets",),
     "search": ("targets", "output"),
     "gc": ("dry_run",),

@@ -88,13 +88,25 @@ def check_quantized(
         raise PrecisionError(fact, "the lowering does not follow quantize.include and exclude")
 
 
+def heavy_types(model: onnx.ModelProto) -> dict[str, str]:
+    """{node: type it computes in} of every convolution and matrix product."""
+    return {n.name: t for n, t in _typed_nodes(model) if n.op_type in HEAVY}
+
+
 def _typed(path: Path) -> list[tuple[onnx.NodeProto, str]]:
     """Every node that computes in floating point, with the type it does so in."""
-    graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+    return _typed_nodes(onnx.load(path))
+
+
+def _typed_nodes(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, str]]:
+    graph = onnx.shape_inference.infer_shapes(model).graph
     types = {t.name: dtype_name(t.data_type) for t in graph.initializer}
     for value in (*graph.value_info, *graph.input, *graph.output):
         types[value.name] = dtype_name(value.type.tensor_type.elem_type)
     dequantized = {n.output[0]: types.get(n.input[0], "") for n in graph.node if n.op_type == "DequantizeLinear"}
+    for n in graph.node:  # a lifted convolution reads its values through these
+        if n.op_type in ("Unsqueeze", "Squeeze", "Reshape") and n.input[0] in dequantized:
+            dequantized[n.output[0]] = dequantized[n.input[0]]
     found = []
     for node in graph.node:
         if node.op_type in _NEUTRAL:

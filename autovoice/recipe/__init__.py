@@ -2,8 +2,8 @@
 
     inputs ─────────────► reference ──────────────┐
                           (upstream references)   │
-    export ──► lower ──► build ──► (race) ──────► verify        per component
-       │         ▲         └────────────────────► swaps, end_to_end    once
+    export ──► lower ──► (passes) ──► build ──► (race) ──► verify      per component
+       │         ▲                      └────────────────► swaps, end_to_end    once
        ▼         │
     observe ► ranges                where a precision is calibrated; what it observes comes from
        ▲                            `samples`, through the `activations` of what stands upstream
@@ -16,6 +16,7 @@ cannot drift apart.
 from autovoice.graph import Graph
 from autovoice.recipe.calibration import calibration_steps, method_checks
 from autovoice.recipe.component import component_steps
+from autovoice.recipe.environment import check_environments, runs_here
 from autovoice.recipe.pipeline import end_to_end, inputs, latency, swaps
 from autovoice.recipe.step import Step, engine_of
 
@@ -23,7 +24,11 @@ __all__ = ["Step", "engine_of", "steps_of"]
 
 
 def steps_of(graph: Graph) -> tuple[Step, ...]:
-    """All steps of a build, every step after the steps it needs."""
+    """All steps of a build, every step after the steps it needs.
+
+    Raises ConfigError for what the backends cannot build here.
+    """
+    check_environments(graph)
     steps = [inputs(graph)]
     quantized = [c for c in graph.components if c.quantized]
     calibration = calibration_steps(graph, quantized)
@@ -32,6 +37,8 @@ def steps_of(graph: Graph) -> tuple[Step, ...]:
         source, *rest = component_steps(graph, c)
         steps += [source, *calibration.get(c.name, []), *rest]
     steps += method_checks(quantized)
+    if not all(runs_here(c) for c in graph.components):
+        return tuple(steps)
     if quantized and len(graph.components) > 1:
         steps.append(swaps(graph))
     if graph.spec.timed:

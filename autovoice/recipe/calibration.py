@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autovoice.graph import Graph, ancestors
+from autovoice.recipe.environment import implicit
 from autovoice.recipe.step import (
     TOOLS,
     Step,
@@ -59,7 +60,7 @@ def method_checks(components: Iterable[Component]) -> list[Step]:
     """For every calibration that names tensors by patterns: that each means one, in some component that shares it."""
     shared: list[tuple[Calibration, list[Component]]] = []
     for c in components:
-        if c.calibration.source is None or len(c.calibration.method) == 1:
+        if c.calibration.source is None or len(c.calibration.method) == 1 or implicit(c):
             continue
         known = next((users for calibration, users in shared if calibration == c.calibration), None)
         if known is None:
@@ -180,6 +181,8 @@ def _ranges(graph: Graph, c: Component) -> list[Step]:
         code = targets_of(calibration.calibrator)
         return [component_step(c, "ranges_calibrator", given, export, _files(calibration), code, "ranges")]
     own_samples = component_samples(graph, c) if calibration.level == "component" else []
+    if implicit(c):  # its tool observes for itself
+        return own_samples
     shards = [_observe(graph, c, i) for i in range(calibration.shards)]
     needs = export | {s.id.removeprefix(f"{c.name}."): s.id for s in shards}
     fields: dict[str, Any] = {"method": dict(calibration.method), "percentile": calibration.percentile}

@@ -1,13 +1,17 @@
-"""The steps of one component: export, reference, lower, build, verify, and the race of a quantized build."""
+"""The steps of one component: export, reference, lower, passes, build, verify, and the race of a quantized build."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from autovoice.graph import Graph, ancestors
 from autovoice.machine import machine
+from autovoice.recipe.calibration import sample_needs, sample_reads
+from autovoice.recipe.environment import environment_of, implicit, runs_here
+from autovoice.recipe.profiles import engine_profiles
 from autovoice.recipe.step import (
     Step,
     backend,
@@ -16,6 +20,7 @@ from autovoice.recipe.step import (
     engine_of,
     formulas,
     inputs_of,
+    loader,
     model,
     model_targets,
     onnx_files,
@@ -28,18 +33,31 @@ from autovoice.recipe.step import (
     targets_of,
     weights,
 )
-from autovoice.spec import AUDIO_METRICS, Component, Keep
+from autovoice.spec import AUDIO_METRICS, RUNS_HERE, Component, Keep, Target
+
+_UNTOUCHED = Target("autovoice.lowering.floating.keep_float32")
 
 
 def component_steps(graph: Graph, c: Component) -> list[Step]:
     """The source step first."""
     c = c.settled
-    steps = [source(graph, c), reference(graph, c), _lower(c), _build(graph, c)]
+    steps = [source(graph, c), reference(graph, c), *engine_steps(graph, c)]
     if c.raced:
         high = higher(c)
-        steps += [_lower(high, f"lower_{high.precision.name}"), _build(graph, high, f"_{high.precision.name}")]
-        steps.append(_race(graph, c, high))
-    return [*steps, _verify(graph, c)]
+        steps += engine_steps(graph, high, f"_{high.precision.name}")
+        steps += [_race(graph, c, high)] if runs_here(c) else []
+    return [*steps, _verify(graph, c)] if runs_here(c) else steps
+
+
+def engine_steps(graph: Graph, c: Component, suffix: str = "") -> list[Step]:
+    """From the export to an engine."""
+    lower, build = _lower(c, f"lower{suffix}"), _build(graph, c, suffix)
+    if not c.backend.passes:
+        return [lower, build]
+    fields = {"passes": list(c.backend.passes)}
+    own_code = tuple(p for p in c.backend.passes if "." in p)
+    passes = component_step(c, "passes", fields, {"lower": lower.id}, targets=own_code, name=f"passes{suffix}")
+    return [lower, passes, build]
 
 
 def higher(c: Component) -> Component:
@@ -84,6 +102,8 @@ def reference(graph: Graph, c: Component) -> Step:
 
 def _lower(c: Component, name: str = "") -> Step:
     needs = {"export": f"{c.name}.export"}
+    if implicit(c):  # the tool quantizes while it builds
+        c = replace(c, precision=replace(c.precision, lowering=_UNTOUCHED, lowerings={}, type="float32"), quantize=None)
     if c.quantized:
         needs["ranges"] = f"{c.name}.ranges"
     return component_step(c, "lower", lowering_fields(c), needs, targets=targets_of(c.lowering), name=name)
@@ -112,17 +132,39 @@ def _build(graph: Graph, c: Component, suffix: str = "") -> Step:
         "outputs": outputs_of(c),
     }
     needs = {"lower": f"{c.name}.lower{suffix}"}
+    files: dict[str, Path] = {}
+    targets: tuple[str, ...] = (c.backend.target,)
+    if c.backend.passes:
+        needs["passes"] = f"{c.name}.passes{suffix}"
+    if c.backend.profiled:
+        fields["profiles"] = engine_profiles(graph, c)
+    if (environment := environment_of(c)) is not None:
+        fields["environment"] = {k: v for k, v in environment.items() if k != RUNS_HERE}
+    if c.backend.from_module:
+        used = closed(
+            symbols_of(t["shape"] for t in (*fields["inputs"].values(), *fields["outputs"].values())), graph.dims
+        )
+        order = [o.local for o in c.outputs]
+        fields |= model(c) | {"output_order": order, "trace": {n: d.trace for n, d in used.items()}}
+        files, targets = weights(c), (*targets, *model_targets(c))
     if c.quantize is not None:  # what was to be quantized is known by the names of the exported graph
         fields["quantize"] = policy(c)
         needs["export"] = f"{c.name}.export"
-    return component_step(c, "build", fields, needs, targets=(c.backend.target,), name=f"build{suffix}")
+    if implicit(c):
+        assert c.precision.implicit is not None
+        given = c.precision.implicit
+        fields["implicit"] = {k: v for k, v in asdict(given).items() if k != "cache"}
+        fields["reads"] = sample_reads(graph, c, c.calibration)
+        files = {"precision.implicit.cache": given.cache} if given.cache else {}
+        needs |= sample_needs(graph, c, c.calibration) if not given.cache else {}
+    return component_step(c, "build", fields, needs, files, targets, name=f"build{suffix}")
 
 
 def _race(graph: Graph, c: Component, high: Component) -> Step:
     """Both builds timed side by side at opt; the faster one's engine, where the component asks for that."""
     names = [p.precision.name for p in (c, high)]
     fields = {
-        "backend": backend(c.backend),
+        "backend": loader(c.backend),
         "precisions": names,
         "reads": reads(graph, c),
         "outputs": outputs_of(c),
@@ -135,7 +177,7 @@ def _race(graph: Graph, c: Component, high: Component) -> Step:
 
 def _verify(graph: Graph, c: Component) -> Step:
     fields: dict[str, Any] = {
-        "backend": backend(c.backend),
+        "backend": loader(c.backend),
         "reads": reads(graph, c),
         "outputs": outputs_of(c),
         "gates": gates(c.gate.component, c, bool(audio_of(c))),
@@ -152,7 +194,7 @@ def _verify(graph: Graph, c: Component) -> Step:
 
 def gates(thresholds: Mapping[str, Mapping[str, float]], c: Component, waveforms: bool) -> dict[str, float]:
     """{metric: threshold} for this component's precision; distances between waveforms where there are any."""
-    name = c.settled.precision.name
+    name = c.settled.precision.judged_as
     named = {metric: by[name] for metric, by in thresholds.items() if name in by}
     return {m: t for m, t in named.items() if m not in AUDIO_METRICS or waveforms}
 

@@ -7,7 +7,7 @@ from typing import Any
 from autovoice.graph import Graph
 from autovoice.machine import machine
 from autovoice.recipe.component import audio_of, exports, gates
-from autovoice.recipe.step import TOOLS, Step, backend, closed, engine_of, outputs_of, own, profiles, symbols_of, tensor
+from autovoice.recipe.step import TOOLS, Step, closed, engine_of, loader, outputs_of, own, profiles, symbols_of, tensor
 from autovoice.spec import ERRORS, Component
 
 
@@ -65,7 +65,7 @@ def _whole(graph: Graph, kind: str, fields: dict[str, Any], more: dict[str, str]
 def _components(graph: Graph) -> dict[str, Any]:
     return {
         c.name: {
-            "backend": backend(c.backend),
+            "backend": loader(c.backend),
             "inputs": {i.local: i.wire for i in c.inputs},
             "outputs": outputs_of(c),
         }

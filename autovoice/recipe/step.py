@@ -27,6 +27,7 @@ TOOLS = {
     "ranges_given": ("onnx",),
     "ranges_calibrator": ("onnx",),
     "lower": ("onnx", "onnxruntime"),
+    "passes": ("onnx",),
     "build": ("onnx",),
     "race": ("numpy",),
     "verify": ("numpy",),
@@ -86,7 +87,13 @@ def target(t: Target) -> dict[str, Any]:
 
 
 def backend(b: Backend) -> dict[str, Any]:
+    """What makes an engine."""
     return {"name": b.name, "target": b.target, "options": dict(b.options)}
+
+
+def loader(b: Backend) -> dict[str, Any]:
+    """What loads an engine."""
+    return backend(b) | ({"session": dict(b.session)} if b.session else {})
 
 
 def policy(c: Component) -> dict[str, Any]:

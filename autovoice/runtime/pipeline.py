@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
-from autovoice.backends.base import Session, backend_from_name
+from autovoice.backends.base import HOST, Array, Session, Shared, backend_from_name, on_host, read_by
 from autovoice.binding import Binder
 from autovoice.errors import ArtefactError, FeedError, nearest
 from autovoice.hashing import uncached_sha256
@@ -31,25 +29,31 @@ class ComponentSession:
     def input_names(self) -> tuple[str, ...]:
         return tuple(self._binder.tensors)
 
-    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs by name. Raises FeedError for a wrong name, dtype, rank, size, or sizes that disagree."""
-        return self.session.run(self._binder.bind(feeds))
+    def run(self, feeds: Mapping[str, Array], on_device: bool = False) -> dict[str, Array]:
+        """Outputs by name. Raises FeedError for a wrong name, dtype, rank, size, or sizes that disagree.
+
+        Numpy arrays; with `on_device`, of an engine on a GPU, arrays in its memory that hold until its next run.
+        """
+        got = self.session.run(read_by(self.session, self._binder.bind(feeds)))
+        return got if on_device else on_host(got)
 
     def close(self) -> None:
         self.session.close()
 
 
 class Pipeline:
-    """All engines of a built folder, run in order on numpy arrays.
+    """All engines of a built folder, run in order; what engines on a GPU hand to each other stays there.
 
     >>> with Pipeline.load("outputs/voice_conversion/onnxruntime-fp32") as pipeline:
     ...     audio = pipeline.run(feeds)["audio_output"]
 
     `dims` are the free and derived sizes with the profile that was built, `contract` the pipeline's metadata.
-    `run` may be called from several threads.
+    `run` may be called from several threads; engines on a GPU then take turns.
     """
 
-    def __init__(self, manifest: Mapping[str, Any], sessions: Mapping[str, Session], stack: ExitStack) -> None:
+    def __init__(
+        self, manifest: Mapping[str, Any], sessions: Mapping[str, Session], stack: ExitStack, shared: Shared
+    ) -> None:
         self.manifest = manifest
         self.dims = {n: Dim(name=n, **d) for n, d in manifest["dims"].items()}
         self.contract: Mapping[str, Any] = manifest["contract"]
@@ -62,10 +66,13 @@ class Pipeline:
         for c in manifest["components"]:
             session = sessions[c["name"]]
             outputs = {local: o["wire"] for local, o in c["outputs"].items()}
-            self._order.append((session.run, tuple(c["inputs"].items()), tuple(outputs.items())))
+            self._order.append((session, tuple(c["inputs"].items()), tuple(outputs.items())))
             declared = {local: tensors[wire] for local, wire in c["inputs"].items()}
             self.components[c["name"]] = ComponentSession(c["name"], session, declared, self.dims)
         self._stack = stack
+        self._turn: AbstractContextManager[Any] = nullcontext()
+        if any(s.memory != HOST for s in sessions.values()):
+            self._turn = shared.lock
 
     @classmethod
     def load(cls, folder: str | Path, components: Iterable[str] | None = None) -> Pipeline:
@@ -89,12 +96,15 @@ class Pipeline:
             if name not in known:
                 raise ArtefactError(f"{folder}: has no component '{name}'", nearest(name, known))
         with ExitStack() as stack:
+            shared = stack.enter_context(Shared())
             sessions = {}
             for c in manifest["components"]:
                 if c["name"] in wanted:
-                    sessions[c["name"]] = stack.enter_context(_session(folder, c))
+                    sessions[c["name"]] = stack.enter_context(_session(folder, c, shared))
             kept = [c for c in manifest["components"] if c["name"] in sessions]
-            pipeline = cls({**manifest, "components": kept}, sessions, stack.pop_all())
+            owned = ExitStack()
+            pipeline = cls({**manifest, "components": kept}, sessions, owned, shared)
+            owned.push(stack.pop_all())  # last: whatever fails before frees everything
         pipeline._whole = len(kept) == len(known)
         return pipeline
 
@@ -106,24 +116,43 @@ class Pipeline:
             raise FeedError(f"no component '{name}' is loaded", nearest(name, self.components))
         return self.components[name]
 
-    def run(self, feeds: Mapping[str, np.ndarray], outputs: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-        """The pipeline's outputs by name, or any wires of it by `outputs`.
+    def run(
+        self, feeds: Mapping[str, Array], outputs: Iterable[str] | None = None, on_device: bool = False
+    ) -> dict[str, Array]:
+        """The pipeline's outputs by name, or any wires of it by `outputs`, as numpy arrays.
 
-        Inputs left out take their declared default. Raises FeedError for a wrong name, dtype, rank or size, and
-        for inputs whose sizes disagree.
+        Inputs left out take their declared default. Feeds are numpy arrays; where an engine on a GPU reads them,
+        arrays in its memory too (`__cuda_array_interface__` or DLPack). With `on_device`, what such an engine made
+        stays there, holds until the next run, and may be read by torch or cupy without a copy. Raises FeedError for
+        a wrong name, dtype, rank or size, and for inputs whose sizes disagree.
         """
         if not self._whole:
             raise FeedError("only some components are loaded", "load the whole folder, or run a component alone")
-        wires = self._binder.bind(feeds)
-        for run, reads, writes in self._order:
-            got = run({local: wires[wire] for local, wire in reads})
-            for local, wire in writes:
-                wires[wire] = got[local]
         wanted = self.output_names if outputs is None else tuple(outputs)
         for name in wanted:
-            if name not in wires:
-                raise FeedError(f"no tensor '{name}' in this pipeline", nearest(name, wires))
-        return {name: wires[name] for name in wanted}
+            if name not in self.manifest["tensors"]:
+                raise FeedError(f"no tensor '{name}' in this pipeline", nearest(name, self.manifest["tensors"]))
+        wires = self._binder.bind(feeds)
+        with self._turn:
+            for session, reads, writes in self._order:
+                got = session.run(read_by(session, {local: wires[wire] for local, wire in reads}))
+                for local, wire in writes:
+                    wires[wire] = got[local]
+            found = {name: wires[name] for name in wanted}
+            return found if on_device else on_host(found)
+
+    def put(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Feeds where the engines that read them want them, to be run many times."""
+        placed = dict(feeds)
+        for session, reads, _ in self._order:
+            own = {wire: feeds[wire] for _, wire in reads if wire in feeds and session.memory != HOST}
+            placed |= session.put(own) if own else {}
+        return placed
+
+    def wait(self) -> None:
+        """Until everything that `run` has started is done: results that stayed on the device are there."""
+        for session, _, _ in self._order:
+            session.wait()
 
     def close(self) -> None:
         """Free every engine; `run` then fails."""
@@ -138,18 +167,22 @@ class Pipeline:
         self.close()
 
 
-def _session(folder: Path, component: Mapping[str, Any]) -> Session:
-    path = folder / component["file"]
+def _session(folder: Path, component: Mapping[str, Any], shared: Shared) -> Session:
+    for file, digest in {component["file"]: component["sha256"], **component.get("beside", {})}.items():
+        _check_file(folder / file, digest)
+    backend = backend_from_name(component["backend"]["loader"], component["backend"]["options"])
+    return backend.session_from_engine(folder / component["file"], tuple(component["outputs"]), shared)
+
+
+def _check_file(path: Path, built: str) -> None:
     try:
         digest = uncached_sha256(path)
     except OSError as e:
         raise ArtefactError(f"{path}: {e.strerror}", "copy the whole folder, or build it again") from e
-    if digest != component["sha256"]:
+    if digest != built:
         with suppress(OSError):
             os.utime(path)  # no longer vouched for by its time: the next build sees the damage and mends it
         raise ArtefactError(
-            f"{path}: is not the file that was built (sha256 {digest[:12]}…, manifest {component['sha256'][:12]}…)",
+            f"{path}: is not the file that was built (sha256 {digest[:12]}…, manifest {built[:12]}…)",
             "run the build again; it restores the file",
         )
-    backend = backend_from_name(component["backend"]["loader"], component["backend"]["options"])
-    return backend.session_from_engine(path, tuple(component["outputs"]))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from autovoice.backends.base import backend_from_target
+from autovoice.calibration.samples import sample_feeds
 from autovoice.errors import PrecisionError
 from autovoice.measure.precision import check_delivered, check_quantized, count_nodes
 from autovoice.steps.context import Context
@@ -15,16 +17,27 @@ def run(context: Context) -> dict[str, Any]:
     """Write engine<suffix>. Raises BuildError, or PrecisionError when it does not hold what was asked."""
     fields = context.fields
     backend = backend_from_target(fields["backend"]["target"], fields["backend"]["options"])
-    model, precision = context.needs["lower"] / "model.onnx", fields["precision"]
-    if "export" in context.needs:
+    lowered, precision = context.needs["lower"] / "model.onnx", fields["precision"]
+    asked, quantized = precision["type"], "quantize" in fields and "implicit" not in fields
+    if quantized:
         exported = context.needs["export"] / "model.onnx"
-        check_quantized(exported, model, precision["type"], fields["quantize"], fields["keep"])
-    else:
-        check_delivered(model, precision["type"], fields["keep"], precision["scope"])
+        check_quantized(exported, lowered, asked, fields["quantize"], fields["keep"])
+    elif "implicit" not in fields and not fields.get("model"):
+        check_delivered(lowered, STORED.get(asked, asked), fields["keep"], precision["scope"])
+    model = context.needs.get("passes", context.needs["lower"]) / "model.onnx"
     engine = context.out / f"engine{backend.suffix}"
-    delivered = backend.engine_from_onnx(model, engine, fields)
-    _check_built(precision["type"], count_nodes(model), delivered, "quantize" in fields)
-    return {"engine": engine.name, "size": engine.stat().st_size, "delivered": delivered}
+    given: dict[str, Any] = {"caches": context.caches, "files": dict(context.files)}
+    if "reads" in fields:
+        given["samples"] = partial(sample_feeds, fields["reads"], context.needs)
+    delivered = backend.engine_from_onnx(model, engine, {**fields, **given})
+    if "implicit" not in fields:
+        _check_built(asked, count_nodes(lowered), delivered, quantized)
+    beside = delivered.pop("beside", [])
+    return {"engine": engine.name, "size": engine.stat().st_size, "delivered": delivered, "beside": beside}
+
+
+#: compute types that an ONNX file has no name for → what its tensors are
+STORED = {"tfloat32": "float32"}
 
 
 def _check_built(asked: str, model: Mapping[str, int], delivered: Mapping[str, Any], quantized: bool) -> None:

@@ -10,9 +10,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Context:
-    """A step's fields, the folders of what it needs by role, its files by name, and the folder to write into."""
+    """A step's fields, the folders of what it needs by role, its files by name, and the folder to write into.
+
+    `caches` is a folder that outlives the step, for what saves time and changes nothing.
+    """
 
     fields: Mapping[str, Any]
     needs: Mapping[str, Path]
     files: Mapping[str, Path]
     out: Path
+    caches: Path = Path()

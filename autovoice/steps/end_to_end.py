@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-from autovoice.backends.base import session_of
+from autovoice.backends.base import Shared, on_host, read_by, session_of
 from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, load_point
 from autovoice.steps.verify import judge, judged, parities, trained
@@ -16,21 +16,21 @@ def run(context: Context) -> dict[str, Any]:
     fields = context.fields
     shapes = {o["wire"]: o["shape"] for c in fields["components"].values() for o in c["outputs"].values()}
     audio = fields["audio"] if trained(context.needs) else {}
-    with ExitStack() as stack:
+    with Shared() as shared, ExitStack() as stack:
         sessions = []
         for name, c in fields["components"].items():
-            session = session_of(c["backend"], context.needs[f"build:{name}"], c["outputs"])
+            session = session_of(c["backend"], context.needs[f"build:{name}"], c["outputs"], shared)
             sessions.append((c, stack.enter_context(session)))
         report = {}
         for point in POINTS:
             wires = load_point(context.needs["inputs"], point)
             for c, session in sessions:
-                got = session.run({local: wires[wire] for local, wire in c["inputs"].items()})
+                got = session.run(read_by(session, {local: wires[wire] for local, wire in c["inputs"].items()}))
                 wires |= {c["outputs"][local]["wire"]: value for local, value in got.items()}
             reference = {}
             for wire, name in fields["outputs"].items():
                 reference[wire] = load_point(context.needs[f"reference:{name}"], point)[wire]
-            report[point] = parities({w: wires[w] for w in reference}, reference, point, shapes, audio)
+            report[point] = parities(on_host({w: wires[w] for w in reference}), reference, point, shapes, audio)
     judge(report, fields["gates"])
     untrained = sorted(fields["audio"].keys() - audio.keys())
     return {"parity": report, "gates": judged(fields["gates"], report), "untrained": untrained}

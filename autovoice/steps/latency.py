@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import partial
 from statistics import median
 from typing import Any
 
-from autovoice.backends.base import session_of
+from autovoice.backends.base import Shared, read_by, session_of, timed_call
 from autovoice.measure.race import raced
 from autovoice.steps.context import Context
 from autovoice.steps.points import load_point
@@ -18,14 +17,15 @@ POINT = "opt"
 def run(context: Context) -> dict[str, Any]:
     """{"point", "rounds", "ms": median of the whole, "component_ms": {name: median}}."""
     wires = load_point(context.needs["inputs"], POINT)
-    with ExitStack() as stack:
+    with Shared() as shared, ExitStack() as stack:
         calls = {}
         for name, c in context.fields["components"].items():
             built = context.needs[f"build:{name}"]
-            session = stack.enter_context(session_of(c["backend"], built, c["outputs"]))
+            session = stack.enter_context(session_of(c["backend"], built, c["outputs"], shared))
             feeds = {local: wires[wire] for local, wire in c["inputs"].items()}
-            calls[name] = partial(session.run, feeds)
-            wires |= {c["outputs"][local]["wire"]: value for local, value in session.run(feeds).items()}
+            calls[name] = timed_call(session, feeds)
+            got = session.run(read_by(session, feeds))
+            wires |= {c["outputs"][local]["wire"]: value for local, value in got.items()}
         times = raced(calls)
     rounds = len(next(iter(times.values())))
     whole = [sum(t[i] for t in times.values()) for i in range(rounds)]

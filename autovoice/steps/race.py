@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from autovoice.backends.base import session_of
+from autovoice.backends.base import session_of, timed_call
 from autovoice.files import RECORD, link_or_copy
 from autovoice.hashing import uncached_sha256
 from autovoice.measure.race import raced
@@ -31,7 +30,7 @@ def run(context: Context) -> dict[str, Any]:
         calls = {}
         for name, role in roles.items():
             session = stack.enter_context(session_of(fields["backend"], context.needs[role], fields["outputs"]))
-            calls[name] = partial(session.run, feeds)
+            calls[name] = timed_call(session, feeds)
         times = raced(calls)
     ms = {name: round(1000 * median(t), 4) for name, t in times.items()}
     result = {"point": "opt", "rounds": len(times[lowered]), "ms": ms, "ratio": round(ms[lowered] / ms[higher], 4)}
@@ -51,5 +50,6 @@ def _chosen(context: Context, roles: Mapping[str, str], ms: Mapping[str, float])
     name = min(ms, key=lambda n: ms[n])
     folder = context.needs[roles[name]]
     build: dict[str, Any] = json.loads((folder / RECORD).read_bytes())["result"]
-    link_or_copy(folder / build["engine"], Path(context.out) / build["engine"])
+    for file in (build["engine"], *build["beside"]):
+        link_or_copy(folder / file, Path(context.out) / file)
     return build | {"chosen": name}

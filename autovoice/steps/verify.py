@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from autovoice.backends.base import session_of
+from autovoice.backends.base import on_host, session_of
 from autovoice.errors import GateError
 from autovoice.files import RECORD
 from autovoice.measure.audio import audio_distances, shortest
@@ -28,7 +28,7 @@ def run(context: Context) -> dict[str, Any]:
     shapes = {o["wire"]: o["shape"] for o in fields["outputs"].values()}
     with session_of(fields["backend"], context.needs["build"], fields["outputs"]) as session:
         for point in POINTS:
-            got = session.run(feeds_at(point, fields["reads"], context.needs))
+            got = on_host(session.run(feeds_at(point, fields["reads"], context.needs)))
             wires = {fields["outputs"][name]["wire"]: value for name, value in got.items()}
             report[point] = parities(wires, load_point(context.needs["reference"], point), point, shapes, audio)
     gates = fields.get("gates_of", {}).get(_chosen(context.needs["build"]), fields["gates"])

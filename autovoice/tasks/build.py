@@ -9,6 +9,7 @@ from autovoice.builds import Built, build
 from autovoice.invocation import Invocation
 from autovoice.recipe import engine_of
 from autovoice.spec import AUDIO_METRICS, SNR_EQUAL, Component
+from autovoice.store import Record
 from autovoice.table import megabytes, seconds, table
 from autovoice.tasks.plan import headline, shown
 
@@ -43,7 +44,7 @@ def summary(built: Built) -> str:
     rows = [_row(c, built) for c in components]
     timed = built.records.get("latency")
     whole = f"{timed.result['ms']:.4g} ms" if timed else ""
-    rows.append(["end to end", "", "", "", *_parity(built.records["end_to_end"].result), whole, _spent(built, "")])
+    rows.append(["end to end", "", "", "", *_parity(built.records.get("end_to_end")), whole, _spent(built, "")])
     columns = ["component", "asked", "delivered", "file", "worst parity", "at", "speed", "time"]
     if not whole and not any(c.raced for c in components):
         rows, columns = [[*row[:-2], row[-1]] for row in rows], [c for c in columns if c != "speed"]
@@ -53,7 +54,6 @@ def summary(built: Built) -> str:
 
 def _row(c: Component, built: Built) -> list[str]:
     record = built.records[engine_of(c)].result
-    verify = built.records[f"{c.name}.verify"].result
     ratio = _ratio(c, built)
     race = f"{ratio:.2f}× {c.precision.higher.name}" if ratio is not None and c.precision.higher else ""
     return [
@@ -61,7 +61,7 @@ def _row(c: Component, built: Built) -> list[str]:
         c.precision.name,
         _delivered(c, record),
         megabytes(record["size"]),
-        *_parity(verify),
+        *_parity(built.records.get(f"{c.name}.verify")),
         race,
         _spent(built, c.name),
     ]
@@ -73,7 +73,7 @@ def _delivered(c: Component, record: Mapping[str, Any]) -> str:
         return f"{record['chosen']}, faster"
     if c.settled is not c:
         return f"{_delivered(c.settled, record)}, by policy"
-    kind, unit = ("heavy", "Conv/MatMul") if c.quantized else ("file", "nodes")
+    kind, unit = ("heavy", "Conv/MatMul") if c.quantized else ("file", record["delivered"].get("unit", "nodes"))
     counts = record["delivered"].get(kind, record["delivered"]["file"])
     if c.quantized and c.precision.type not in counts:
         return f"nothing of its {sum(counts.values())} Conv/MatMul to quantize" if counts else "nothing to quantize"
@@ -82,12 +82,16 @@ def _delivered(c: Component, record: Mapping[str, Any]) -> str:
 
 def _ratio(c: Component, built: Built) -> float | None:
     """The time of a quantized build over that of the higher one; None where they are not two."""
-    ratio: float | None = built.records[f"{c.name}.race"].result["ratio"] if c.raced else None
+    race = built.records.get(f"{c.name}.race")
+    ratio: float | None = race.result["ratio"] if race else None
     return ratio
 
 
-def _parity(result: Mapping[str, Any]) -> list[str]:
+def _parity(record: Record | None) -> list[str]:
     """`67.1 dB ≥ 30` and the point where it is worst; identical outputs say so."""
+    if record is None:
+        return ["not run here", ""]
+    result = record.result
     entries = [(p["snr_db"], point) for point, wires in result["parity"].items() for p in wires.values()]
     worst, point = min(entries)
     gate = result["gates"].get("snr_db")
@@ -141,8 +145,12 @@ def _notes(c: Component, built: Built) -> Iterator[str]:
     if weights.get("missing"):
         share = f"{weights['loaded']} of {weights['loaded'] + weights['missing']} parameters"
         yield f" note: {c.name} has {share} from {weights['checkpoint']}, the rest is seeded"
-    meant = any(c.precision.name in by for m, by in c.gate.component.items() if m in AUDIO_METRICS)
-    for wire in built.records[f"{c.name}.verify"].result["untrained"] if meant else ():
+    meant = any(c.precision.judged_as in by for m, by in c.gate.component.items() if m in AUDIO_METRICS)
+    verify = built.records.get(f"{c.name}.verify")
+    if verify is None:
+        targets = ", ".join(built.records[engine_of(c)].inputs["fields"]["environment"]["compute_capabilities"])
+        yield f" note: engines are for compute capability {targets}: nothing here can run, measure or gate them"
+    for wire in verify.result["untrained"] if verify and meant else ():
         yield f" note: no audio distances of {wire}: they mean nothing where weights are untrained"
 
 

@@ -56,12 +56,12 @@ CASES = {
     "precision": (
         ["precision=hafl"],
         "precision=hafl: no such option in group 'precision' (asked for by config)",
-        "did you mean 'half'? available: bf16, fp16, fp32, fp8, half, int8",
+        "did you mean 'half'? available: bf16, fp16, fp32, fp8, half, int8, tf32",
     ),
     "precision of a component": (
         ["component.synth.precision=hafl"],
         "component.synth.precision: unknown precision 'hafl'",
-        "did you mean 'half'? available: bf16, fp16, fp32, fp8, half, int8",
+        "did you mean 'half'? available: bf16, fp16, fp32, fp8, half, int8, tf32",
     ),
     "backend": (
         ["backend=onnxrutime"],

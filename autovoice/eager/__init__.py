@@ -1,0 +1,1 @@
+"""A component's own PyTorch module as an engine: its file, its session, and the types it really computes in."""

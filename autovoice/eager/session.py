@@ -1,0 +1,166 @@
+"""A loaded module behind the protocol of sessions.
+
+On a GPU everything runs on the legacy default stream, against which the streams of other engines block, so what one
+engine writes another reads in order. Weights of convolutions and linear layers are held in the compute type, inputs
+are converted to it, and autocast converts what meets between them; outputs come back in their declared type.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autovoice.eager.arrays import TorchArray, tensor_from
+from autovoice.eager.engine_file import Record
+from autovoice.errors import BuildError, nearest
+from autovoice.steps.module import TORCH_DTYPES, call
+
+MAX_GRAPHS = 8
+Tensors = dict[str, Tensor]
+#: the switches below belong to the process
+_SWITCHES = threading.RLock()
+
+
+class TorchSession:
+    """One module on one device; `run` may be called from several threads. `notes` say where it runs."""
+
+    def __init__(
+        self, module: nn.Module, record: Record, outputs: tuple[str, ...], device: torch.device, graphs: bool = False
+    ) -> None:
+        for name in outputs:
+            if name not in record.outputs:
+                raise BuildError(f"{record.target} has no output '{name}'", nearest(name, record.outputs))
+        self.memory = "cuda" if device.type == "cuda" else "host"
+        self.device = device
+        where = f"{device}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "the CPU"
+        self.notes = (f"torch {torch.__version__} on {where}",)
+        self._module: nn.Module | None = module.to(device)
+        self._weights = {_memory(t) for t in (*module.parameters(), *module.buffers())}
+        self._record = record
+        self._outputs = outputs
+        self._graphs = Graphs() if graphs else None
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        if self._module is None:
+            raise BuildError("this session is closed", "load it again")
+        with self._ready():
+            given = {name: tensor_from(value, self.device) for name, value in feeds.items()}
+            got = self._call({name: self._converted(name, value) for name, value in given.items()})
+            return {name: self._given_out(name, got[name], given) for name in self._outputs}
+
+    def put(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """The feeds on the GPU; on a CPU as they are."""
+        if self.memory == "host":
+            return dict(feeds)
+        with self._ready():
+            return {name: TorchArray(tensor_from(value, self.device)) for name, value in feeds.items()}
+
+    def wait(self) -> None:
+        if self.memory == "cuda":
+            torch.cuda.default_stream(self.device).synchronize()
+
+    def close(self) -> None:
+        self._module = self._graphs = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, tensors: Tensors) -> Tensors:
+        assert self._module is not None
+        module, names = self._module, tuple(self._record.outputs)
+        if self._graphs is None:
+            return call(module, tensors, names)
+        return self._graphs.run(lambda given: call(module, given, names), tensors)
+
+    def _converted(self, name: str, value: Tensor) -> Tensor:
+        record = self._record
+        if record.dtype == "float16" and value.dtype == torch.float32 and name not in record.kept:
+            return value.half()
+        return value.clone() if name in record.changed else value
+
+    def _given_out(self, name: str, value: Tensor, given: Tensors) -> Any:
+        declared = TORCH_DTYPES[self._record.outputs[name]]
+        if value.is_floating_point() and declared.is_floating_point:
+            value = value.to(declared)
+        # the caller owns what comes out: neither weights nor its own inputs
+        if _memory(value) in self._weights | {_memory(t) for t in given.values()}:
+            value = value.clone()
+        if self.memory == "cuda":
+            return TorchArray(value)
+        array: np.ndarray = value.numpy()
+        return array
+
+    @contextmanager
+    def _ready(self) -> Iterator[None]:
+        """The stream and the switches of a run; a CPU needs neither."""
+        with ExitStack() as stack:
+            if self.device.type == "cuda":
+                stack.enter_context(_SWITCHES)
+                stack.enter_context(torch.cuda.device(self.device))
+                stack.enter_context(torch.cuda.stream(torch.cuda.default_stream(self.device)))
+                stack.enter_context(_without_tf32())
+            if self._record.dtype == "float16":  # no cache: weights that gain from one are held in float16 already
+                stack.enter_context(torch.autocast(self.device.type, torch.float16, cache_enabled=False))
+            yield
+
+
+def _memory(tensor: Tensor) -> int:
+    address: int = tensor.untyped_storage().data_ptr()
+    return address
+
+
+class Graphs:
+    """A CUDA graph for each set of sizes, the least recently used one dropped beyond `MAX_GRAPHS`."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Any, tuple[torch.cuda.CUDAGraph, Tensors, Tensors]] = OrderedDict()
+
+    def run(self, function: Any, tensors: Tensors) -> Tensors:
+        key = tuple((name, t.shape, t.dtype) for name, t in tensors.items())
+        if key not in self._known:
+            self._known[key] = _captured(function, tensors)
+            if len(self._known) > MAX_GRAPHS:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        graph, inputs, outputs = self._known[key]
+        for name, value in tensors.items():
+            inputs[name].copy_(value)
+        graph.replay()
+        return {name: value.clone() for name, value in outputs.items()}  # the next replay overwrites them
+
+
+def _captured(function: Any, tensors: Tensors) -> tuple[torch.cuda.CUDAGraph, Tensors, Tensors]:
+    inputs = {name: value.clone() for name, value in tensors.items()}
+    function(dict(inputs))  # libraries set themselves up outside of the capture
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        outputs = function(dict(inputs))
+    return graph, inputs, outputs
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Full float32 in matrix products and convolutions; what the process had chosen comes back."""
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    before = [s.fp32_precision for s in switches]
+    try:
+        for switch in switches:
+            switch.fp32_precision = "ieee"
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.fp32_precision = value

@@ -1,0 +1,37 @@
+"""The steps of a component built in another way, beside the build it is to be compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from autovoice.graph import Graph
+from autovoice.recipe.component import engine_steps, source
+from autovoice.recipe.step import Step, loader
+from autovoice.spec import Backend, Component, Precision
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Every component on this backend in this precision, run with these options of a session."""
+
+    name: str
+    backend: Backend
+    precision: Precision
+    session: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, c: Component) -> Component:
+        """The component as this contender builds it."""
+        backend = replace(self.backend, session={**self.backend.session, **self.session})
+        return replace(c, backend=backend, precision=self.precision, quantize=None, only_if_faster=False)
+
+
+def contender_steps(graph: Graph, c: Component, contender: Contender) -> tuple[Step, ...]:
+    """The last one is the build."""
+    return (source(graph, c.settled), *engine_steps(graph, contender.of(c), f"_{contender.name}"))
+
+
+def loaded_as(c: Component, contender: Contender) -> Mapping[str, Any]:
+    """What loads the build."""
+    return loader(contender.of(c).backend)

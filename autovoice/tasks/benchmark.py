@@ -1,0 +1,238 @@
+"""`task=benchmark`: the built pipeline beside the same modules run otherwise, at sizes of the user's choice.
+
+Every number is the median time of calls that wait for their answer, inputs and outputs where the engine has them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from autovoice.backends.base import Session, Shared, on_host, read_by, session_of, timed_call
+from autovoice.builds import BuildFailed, run_steps
+from autovoice.config.reader import Reader
+from autovoice.config.schema import SpecReader
+from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
+from autovoice.examples import draw, solved
+from autovoice.expr import evaluate
+from autovoice.files import write_atomically
+from autovoice.invocation import Invocation
+from autovoice.machine import machine, machine_shared
+from autovoice.measure.bench import Timing, timed
+from autovoice.recipe.contender import Contender, contender_steps, loaded_as
+from autovoice.recipe.step import outputs_of
+from autovoice.runtime.pipeline import Pipeline
+from autovoice.spec import BuildSpec, Dim
+from autovoice.table import table
+from autovoice.tasks.run import loaded
+
+WHOLE = "end to end"
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes of dims to time at, how often, and against what."""
+
+    sizes: tuple[dict[str, int], ...]
+    warm_up: int
+    runs: int
+    against: tuple[Contender, ...]
+
+
+def run(invocation: Invocation) -> int:
+    invocation.check()
+    settings = read(invocation)
+    with loaded(invocation) as pipeline, machine_shared(alone=True):
+        feeds = {i: _feeds(invocation, sizes) for i, sizes in enumerate(settings.sizes)}
+        wires = {i: on_host(pipeline.run(f, _every_wire(pipeline))) | f for i, f in feeds.items()}
+        own = [_own(pipeline, wires[i], feeds[i], settings) for i in wires]
+    found: dict[str, list[dict[str, Timing]]] = {"autovoice": own}
+    notes = []
+    for contender in settings.against:
+        try:
+            found[contender.name] = _against(invocation, contender, wires, settings)
+        except (BuildFailed, AutovoiceError) as e:
+            notes.append(f" note: no {contender.name}: {str(e).splitlines()[0]}")
+    print(_shown(settings, found, [c.name for c in invocation.graph.components]))
+    print("\n".join([*notes, f" {_where()}, medians of {settings.runs} calls after {settings.warm_up}, in ms"]))
+    path = invocation.folder / "benchmark.json"
+    write_atomically(path, json.dumps(_data(settings, found), indent=1).encode() + b"\n")
+    print(path)
+    return 0
+
+
+def read(invocation: Invocation) -> Settings:
+    """The node `benchmark:`. Raises ConfigError."""
+    faults: list[Fault] = []
+    r = Reader(invocation.data.get("benchmark") or {}, "benchmark", faults)
+    dims = invocation.graph.dims
+    chosen = {}
+    for name, values in r.take("sizes", dict, {}).items():
+        values = values if isinstance(values, list) else [values]
+        _check_sizes(r, str(name), values, dims)
+        chosen[str(name)] = values
+    sizes = tuple(dict(zip(chosen, row, strict=True)) for row in product(*chosen.values()))
+    warm_up, runs = r.take("warm_up", int, 5), r.take("runs", int, 100)
+    if min(warm_up, runs) < 1:
+        r.fault("runs", f"warm_up {warm_up}, runs {runs}", "at least 1 of each")
+    reader = SpecReader(invocation.data, invocation.lookup)
+    against = tuple(_contender(reader, name, c) for name, c in r.children("against"))
+    r.done()
+    if faults + reader.faults:
+        raise ConfigError([*faults, *reader.faults])
+    return Settings(sizes, warm_up, runs, against)
+
+
+def _check_sizes(r: Reader, name: str, values: Sequence[Any], dims: Mapping[str, Dim]) -> None:
+    if name not in dims or dims[name].formula is not None:
+        free = [n for n, d in dims.items() if d.formula is None]
+        r.fault(f"sizes.{name}", f"there is no free dim '{name}'", nearest(name, free))
+        return
+    low, high = dims[name].min, dims[name].max
+    for v in values:
+        if type(v) is not int or not low <= v <= high:
+            r.fault(f"sizes.{name}", f"{v!r} is outside the built profile {low} … {high}", f"dims.{name}.max=…")
+
+
+def _contender(reader: SpecReader, name: str, r: Reader) -> Contender:
+    backend, precision = r.take("backend", str), r.take("precision", str)
+    made = Contender(
+        name,
+        reader.named("backend", backend, r.path("backend"), reader.backend),
+        reader.named("precision", precision, r.path("precision"), reader.precision),
+        r.take("session", dict, {}),
+    )
+    if made.precision.quantize is not None:
+        r.fault("precision", f"{precision} needs calibration", "a floating point precision; or build it, by precision=")
+    r.done()
+    return made
+
+
+# -- what is fed ---------------------------------------------------------------------------------
+
+
+def _feeds(invocation: Invocation, sizes: Mapping[str, int]) -> Arrays:
+    spec: BuildSpec = invocation.graph.spec
+    at = sizes_of(spec.dims, sizes)
+    tensors = {t.name: t for t in invocation.graph.inputs}
+    made = {}
+    for name, t in tensors.items():
+        record = {"dtype": t.dtype, "shape": t.shape, "default": t.default, "example": t.example}
+        made[name] = draw(name, record, at, np.random.default_rng([0, *name.encode()]))
+    return made
+
+
+def sizes_of(dims: Mapping[str, Dim], chosen: Mapping[str, int]) -> dict[str, int]:
+    """Every dim: as chosen, else following those its profile follows, else at opt."""
+    free = {n: chosen.get(n, d.opt) for n, d in dims.items() if d.formula is None and d.profile is None}
+    for n, d in dims.items():
+        if d.formula is None and d.profile is not None:
+            free[n] = chosen[n] if n in chosen else evaluate(d.profile, free)
+    return solved(free, {n: d.formula for n, d in dims.items() if d.formula is not None})
+
+
+def _every_wire(pipeline: Pipeline) -> list[str]:
+    return [o["wire"] for c in pipeline.manifest["components"] for o in c["outputs"].values()]
+
+
+# -- what is timed -------------------------------------------------------------------------------
+
+
+def _own(pipeline: Pipeline, wires: Arrays, feeds: Arrays, settings: Settings) -> dict[str, Timing]:
+    found = {}
+    for c in pipeline.manifest["components"]:
+        session = pipeline.components[c["name"]].session
+        call = timed_call(session, {local: wires[wire] for local, wire in c["inputs"].items()})
+        found[c["name"]] = timed(call, settings.warm_up, settings.runs)
+    placed = pipeline.put(feeds)
+
+    def whole() -> None:
+        pipeline.run(placed, on_device=True)
+        pipeline.wait()
+
+    return found | {WHOLE: timed(whole, settings.warm_up, settings.runs)}
+
+
+def _against(
+    invocation: Invocation, contender: Contender, wires: Mapping[int, Arrays], settings: Settings
+) -> list[dict[str, Timing]]:
+    graph = invocation.graph
+    steps = [contender_steps(graph, c, contender) for c in graph.components]
+    records = run_steps(invocation, [s for group in steps for s in group])
+    folders = {
+        c.name: invocation.store.folder(records[g[-1].id].key) for c, g in zip(graph.components, steps, strict=True)
+    }
+    with machine_shared(alone=True), Shared() as shared, ExitStack() as stack:
+        sessions = {}
+        for c in graph.components:
+            loader = loaded_as(c, contender)
+            sessions[c.name] = stack.enter_context(session_of(loader, folders[c.name], outputs_of(c), shared))
+        return [_timed(invocation, sessions, w, settings) for w in wires.values()]
+
+
+def _timed(
+    invocation: Invocation, sessions: Mapping[str, Session], wires: Arrays, settings: Settings
+) -> dict[str, Timing]:
+    graph, found = invocation.graph, {}
+    for c in graph.components:
+        call = timed_call(sessions[c.name], {i.local: wires[i.wire] for i in c.inputs})
+        found[c.name] = timed(call, settings.warm_up, settings.runs)
+    last = sessions[graph.components[-1].name]
+    placed = {n: v for c in graph.components for n, v in _placed(sessions[c.name], c, wires, graph.producers).items()}
+
+    def whole() -> None:
+        made: dict[str, Any] = dict(placed)
+        for c in graph.components:
+            session = sessions[c.name]
+            got = session.run(read_by(session, {i.local: made[i.wire] for i in c.inputs}))
+            made |= {o.tensor.name: got[o.local] for o in c.outputs}
+        last.wait()
+
+    return found | {WHOLE: timed(whole, settings.warm_up, settings.runs)}
+
+
+def _placed(session: Session, c: Any, wires: Arrays, producers: Mapping[str, Any]) -> dict[str, Any]:
+    """The external inputs that a component reads, where its session wants them."""
+    external = {i.wire: wires[i.wire] for i in c.inputs if producers[i.wire] is None}
+    return dict(session.put(external))
+
+
+# -- what is told --------------------------------------------------------------------------------
+
+
+def _shown(settings: Settings, found: Mapping[str, Sequence[Mapping[str, Timing]]], names: Iterable[str]) -> str:
+    others = [n for n in found if n != "autovoice"]
+    rows = []
+    for i, sizes in enumerate(settings.sizes):
+        for name in (*names, WHOLE):
+            ours = found["autovoice"][i][name].median
+            beside = [found[n][i][name].median for n in others]
+            best = f"{min(beside) / ours:.2f}×" if beside else ""
+            at = ", ".join(f"{d}={v}" for d, v in sizes.items()) or "opt"
+            rows.append([name, at, f"{ours:.3f}", *(f"{b:.3f}" for b in beside), best])
+    return table(["component", "at", "autovoice", *others, "faster than the best"], rows)
+
+
+def _data(settings: Settings, found: Mapping[str, Sequence[Mapping[str, Timing]]]) -> dict[str, Any]:
+    timings = {
+        name: [
+            {"sizes": s, "ms": {c: asdict(t) for c, t in by.items()}}
+            for s, by in zip(settings.sizes, rows, strict=True)
+        ]
+        for name, rows in found.items()
+    }
+    return {"machine": _where(), "warm_up": settings.warm_up, "runs": settings.runs, "timings": timings}
+
+
+def _where() -> str:
+    from autovoice.cuda.device import gpus
+
+    found = gpus()
+    return f"{found[0].name}, {machine()}" if found else machine()
