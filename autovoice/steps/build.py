@@ -11,11 +11,12 @@ from autovoice.calibration.samples import sample_feeds
 from autovoice.errors import PrecisionError
 from autovoice.measure.precision import check_delivered, check_quantized, count_nodes
 from autovoice.steps.context import Context
+from autovoice.steps.policies import in_fused_names
 
 
 def run(context: Context) -> dict[str, Any]:
     """Write engine<suffix>. Raises BuildError, or PrecisionError when it does not hold what was asked."""
-    fields = context.fields
+    fields = in_fused_names(context)
     backend = backend_from_target(fields["backend"]["target"], fields["backend"]["options"])
     lowered, precision = context.needs["lower"] / "model.onnx", fields["precision"]
     asked, quantized = precision["type"], "quantize" in fields and "implicit" not in fields
@@ -26,7 +27,7 @@ def run(context: Context) -> dict[str, Any]:
         check_delivered(lowered, STORED.get(asked, asked), fields["keep"], precision["scope"])
     model = context.needs.get("passes", context.needs["lower"]) / "model.onnx"
     engine = context.out / f"engine{backend.suffix}"
-    given: dict[str, Any] = {"caches": context.caches, "files": dict(context.files)}
+    given: dict[str, Any] = {"caches": context.caches, "files": dict(context.files), "named": lowered}
     if "reads" in fields:
         given["samples"] = partial(sample_feeds, fields["reads"], context.needs)
     delivered = backend.engine_from_onnx(model, engine, {**fields, **given})

@@ -13,7 +13,7 @@ from packaging.version import Version
 
 from autovoice.backends.base import Session, Shared
 from autovoice.cuda.device import gpus, why_none
-from autovoice.errors import ArtefactError, MismatchError, PrecisionError
+from autovoice.errors import ArtefactError, BuildError, MismatchError, PrecisionError
 from autovoice.machine import gpu_alone
 from autovoice.measure.precision import heavy_types
 from autovoice.trt import inspector
@@ -56,13 +56,18 @@ class EngineBackend:
         layers_of(engine).write_text(inspector.dump(layers))
         _check_types(layers, model, request)
         told = {**inspector.summary(layers), "told_by": "inspector"}
+        if request.implicit is None and not told["heavy"]:  # kernels that fuse everything tell their borders alone
+            told |= {"file": made.types["file"], "told_by": "network"}
         return told | {"beside": [*beside, layers_of(engine).name]}
 
     def session_from_engine(self, engine: Path, outputs: tuple[str, ...], shared: Shared | None = None) -> Session:
         from autovoice.trt.session import EngineSession
 
         sidecar = read_sidecar(engine)
-        module = imported(self.tool)
+        try:
+            module = imported(self.tool)
+        except BuildError as e:
+            raise MismatchError(f"{engine}: {e.fact}", e.fix) from e
         self._check_fits(engine, sidecar, module.__version__)
         return EngineSession(module, engine, sidecar, outputs, self._session_options(), shared, log=Log(module))
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from autovoice.errors import BuildError
 from autovoice.files import write_atomically
-from autovoice.spec import POINTS
+from autovoice.trt.calibrators import calibrate, check_calibrated
+from autovoice.trt.config import add_profile, set_flag
 from autovoice.trt.log import Log
 from autovoice.trt.network import io_of, network_from_onnx, types_of
-from autovoice.trt.request import Profile, Request
+from autovoice.trt.request import Request
 from autovoice.trt.versions import Features
 
 _MIB = 1 << 20
@@ -41,11 +42,11 @@ def engine_from_request(module: ModuleType, features: Features, request: Request
         add_profile(builder, config, profile, inputs)
     cache = None
     if request.implicit is not None:
-        from autovoice.trt.calibrators import calibrate
-
         cache = calibrate(module, builder, network, config, request, log)
     timings = _load_timings(config, features, request)
     made = builder.build_serialized_network(network, config)
+    if request.implicit is not None:
+        check_calibrated(config)
     if made is None:
         raise BuildError(f"{module.__name__} built nothing: {log.why()}", _way_out(log, request))
     if log.fatal_warnings:
@@ -77,24 +78,6 @@ def _config(module: ModuleType, builder: Any, features: Features, request: Reque
         for i, target in enumerate(targets):
             config.set_compute_capability(getattr(module.ComputeCapability, "SM" + target.replace(".", "")), i)
     return config
-
-
-def set_flag(config: Any, flag: Any, on: bool) -> None:
-    if on:
-        config.set_flag(flag)
-    else:
-        config.clear_flag(flag)
-
-
-def add_profile(builder: Any, config: Any, profile: Profile, inputs: Mapping[str, Any]) -> Any:
-    """Add an optimization profile. Raises BuildError where the tool refuses it."""
-    made = builder.create_optimization_profile()
-    for name in inputs:
-        made.set_shape(name, *(tuple(profile[name][p]) for p in POINTS))
-    if config.add_optimization_profile(made) < 0:
-        shown = "; ".join(f"{n} {' … '.join(str(list(profile[n][p])) for p in POINTS)}" for n in inputs)
-        raise BuildError(f"the optimization profile is refused: {shown}", "set dims.<name>.min, opt and max in order")
-    return made
 
 
 def _timings_file(features: Features, request: Request) -> Path | None:

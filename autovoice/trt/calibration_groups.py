@@ -52,7 +52,6 @@ class Grouper:
     """Checks samples against the declared inputs, and groups and crops them within the range of the profiles."""
 
     def __init__(self, inputs: Mapping[str, Mapping[str, Any]], profiles: Sequence[Profile]) -> None:
-        self._inputs = inputs
         self._axes = {n: tuple(t["shape"]) for n, t in inputs.items()}
         names = {s for shape in self._axes.values() for axis in shape for s in symbols(axis)}
         self._checker = SampleChecker(inputs, {}, names, "the engine")
@@ -130,11 +129,11 @@ def split(lengths: Sequence[int], most: int = MOST) -> list[range]:
 
 
 def _crop(sample: str, name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    cropped = np.ascontiguousarray(array[tuple(slice(size) for size in shape)]).reshape(-1)
-    if cropped.size != int(np.prod(shape, dtype=np.int64)):
+    cropped = array[tuple(slice(size) for size in shape)]
+    if cropped.shape != shape:
         fact = f"calibration of the engine, sample {sample}: '{name}' has shape {list(array.shape)}"
         raise CalibrationError(fact, f"it cannot be cropped to {list(shape)}, the shortest of its group; leave it out")
-    return cropped.reshape(shape)
+    return cropped
 
 
 def _shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""What a network that its builder may quantize must not compute in int8: what the policy leaves out, and what it keeps."""
+"""What is not to be computed in int8 where the builder chooses: what a policy leaves out, and what it keeps."""
 
 from __future__ import annotations
 
@@ -14,42 +14,49 @@ from autovoice.errors import BuildError
 from autovoice.lowering.exclude import kept_nodes
 from autovoice.lowering.policy import chosen_nodes, quantizable
 
-#: operators that make much of a small error in what they read; of the others that are no product, the builder may
-#: carry 8-bit values through: activations, sums, pooling, and all that only moves values
-DELICATE = frozenset(
-    """Acos Acosh Asin Asinh Atan Atanh Cos Cosh CumSum Div Erf Exp Gelu GroupNormalization InstanceNormalization
-    LayerNormalization Log LogSoftmax LpNormalization Mean MeanVarianceNormalization Mish Mod Pow RMSNormalization
-    Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceProd ReduceSum ReduceSumSquare
-    SimplifiedLayerNormalization Sin Sinh Softmax Softplus Sqrt Tan""".split()
+#: operators that make much of a small error in what they read, beside all reductions and normalizations. Through the
+#: others that are no product (activations, sums, pooling, what only moves values) the builder may carry 8-bit values
+_DELICATE = (
+    *("Cos", "CumSum", "Div", "Erf", "Exp", "Gelu", "Log", "LogSoftmax", "Mean", "Mish", "Mod", "Pow"),
+    *("Reciprocal", "Sin", "Softmax", "Softplus", "Sqrt", "Tan"),
 )
 #: layers that compute nothing: a type of theirs is a conversion, or an error
 _NEUTRAL = ("CONSTANT", "CAST", "IDENTITY", "SHAPE", "QUANTIZE", "DEQUANTIZE")
 _FLOATS = ("FLOAT", "HALF")
+_HEAVY = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
 
+#: node of the graph → the type it computes in
 Held = dict[str, str]
 
 
-def held_nodes(model: Path, policy: Mapping[str, Any], keep: Mapping[str, Any], float16: bool) -> Held:
-    """Node of the graph → the type that it computes in instead of int8."""
-    graph = onnx.load(model)
-    kept, high = set(kept_nodes(graph, keep)), "float16" if float16 else "float32"
-    chosen, products = set(chosen_nodes(graph, policy, keep)), {n.name for n in quantizable(graph)}
+def held_nodes(
+    model: Path, named: Path, policy: Mapping[str, Any], keep: Mapping[str, Any], float16: bool
+) -> tuple[Held, set[str]]:
+    """What of `model` stays out of int8, and which of that are products.
+
+    `named` is the graph whose names the policy knows: in `model`, convolutions may have been merged into `a+b`, which
+    is quantized if every part may be.
+    """
+    graph, known = onnx.load(model), onnx.load(named)
+    kept, chosen = set(kept_nodes(known, keep)), set(chosen_nodes(known, policy, keep))
+    products, high = {n.name for n in quantizable(graph)}, "float16" if float16 else "float32"
     held: Held = {}
     for node in graph.graph.node:
-        if node.name in kept:
+        parts = (node.name,) if node.name in chosen | kept else tuple(node.name.split("+"))
+        if not kept.isdisjoint(parts):
             held[node.name] = "float32"
-        elif node.op_type in DELICATE or (node.name in products and node.name not in chosen):
+        elif _delicate(node.op_type) or (node.name in products and not chosen.issuperset(parts)):
             held[node.name] = high
-    return held
+    return held, products & held.keys()
 
 
 def hold(module: ModuleType, network: Any, held: Held, must: Collection[str]) -> int:
-    """Set the types of the layers of those nodes; how many layers. Raises BuildError where one that `must` is not there.
+    """Set the types of those nodes' layers; how many. Raises BuildError where one that `must` be there is not.
 
-    Others may be gone: the parser folds what is constant.
+    The rest may be gone: the parser folds what is constant.
     """
     types = {"float16": module.DataType.HALF, "float32": module.DataType.FLOAT}
-    count, missing = 0, set(must) & held.keys()
+    count, missing = 0, set(must)
     for layer in (network.get_layer(i) for i in range(network.num_layers)):
         nodes = nodes_of(layer)
         missing.difference_update(nodes)
@@ -76,6 +83,11 @@ def nodes_of(layer: Any) -> tuple[str, ...]:
     return tuple(re.findall(r"\[ONNX Layer: ([^\]]+)\]", layer.metadata or "")) or (layer.name,)
 
 
+def _delicate(op: str) -> bool:
+    # a batch normalization is part of the convolution before it
+    return op in _DELICATE or op.startswith("Reduce") or (op.endswith("Normalization") and op != "BatchNormalization")
+
+
 def _hold(layer: Any, dtype: Any) -> bool:
     floats = [i for i in range(layer.num_outputs) if layer.get_output(i).dtype.name in _FLOATS]
     if not floats:  # it computes shapes or positions
@@ -84,6 +96,3 @@ def _hold(layer: Any, dtype: Any) -> bool:
     for i in floats:
         layer.set_output_type(i, dtype)
     return True
-
-
-_HEAVY = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")

@@ -6,6 +6,7 @@ A *sign* is what tells two feeds of one type apart as far as a graph is concerne
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ def view_of(spec: Spec, array: Any, device: int) -> View:
             f"input '{spec.name}' is a {type(array).__name__}",
             "give a numpy array, a torch tensor, or anything with __cuda_array_interface__ or __dlpack__",
         )
-    if view.dtype != spec.dtype.name:
+    if view.dtype != _name(spec.dtype):
         raise FeedError(
             f"input '{spec.name}' is {view.dtype}, the engine takes {spec.dtype.name}",
             f"convert it: {spec.name}.astype('{spec.dtype.name}') in numpy and cupy, "
@@ -83,7 +84,7 @@ def _sign_interface(array: Any) -> Any:
 def _looked_at(array: Any) -> View | None:
     if isinstance(array, DeviceArray):
         array.checked()
-        return View(array.shape, array.dtype.name, array.ptr, stream=array.stream, device=array.device)
+        return View(array.shape, _name(array.dtype), array.ptr, stream=array.stream, device=array.device)
     if isinstance(array, np.ndarray | np.generic):
         return _host(np.asarray(array))
     if _is_torch(array):
@@ -93,8 +94,14 @@ def _looked_at(array: Any) -> View | None:
     return _dlpack(array) if hasattr(array, "__dlpack__") else None
 
 
+@cache
+def _name(dtype: np.dtype[Any]) -> str:
+    """numpy makes the name anew each time it is asked."""
+    return dtype.name
+
+
 def _host(array: np.ndarray) -> View:
-    return View(array.shape, array.dtype.name, host=array)
+    return View(array.shape, _name(array.dtype), host=array)
 
 
 def _is_torch(array: Any) -> bool:

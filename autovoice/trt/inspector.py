@@ -26,6 +26,9 @@ _TYPES = (
 )
 
 
+_LOWEST_FIRST = ("float8", "int8", "float16", "bfloat16", "float32")
+
+
 @dataclass(frozen=True)
 class Layer:
     """A layer of an engine: its kind, the ONNX nodes in it, the types it reads and writes, how, and how long."""
@@ -44,8 +47,9 @@ class Layer:
         """The type it computes in: of a heavy layer what it reads, of others what they write; None where neutral."""
         if any(self.kind.startswith(n) for n in _NEUTRAL) and not self.heavy:
             return None
-        seen = self.reads if self.heavy else self.writes
-        return seen[0] if seen and seen[0] not in ("int32", "int64", "bool") else None
+        if self.heavy:  # beside what is multiplied there may be a bias or a residual of a higher type
+            return next((t for t in _LOWEST_FIRST if t in self.reads), None)
+        return next((t for t in self.writes if t in _LOWEST_FIRST), None)
 
 
 def layers_of(module: ModuleType, engine: Any, heavy_nodes: Iterable[str]) -> list[Layer]:

@@ -48,9 +48,10 @@ class LoadedEngine:
         self.inputs = tuple(_spec(n, t) for n, t in sidecar["inputs"].items())
         self.outputs = tuple(_spec(n, t) for n, t in sidecar["outputs"].items())
         data = plan.read_bytes() if isinstance(plan, Path) else plan
-        self._runtime = module.Runtime(log.logger)
-        if self._runtime is None:
-            raise self.refused("start its runtime", "see the driver's version that this TensorRT needs")
+        try:
+            self._runtime = module.Runtime(log.logger)
+        except TypeError as e:  # pybind's word for a factory that returned nothing
+            raise self.refused("start its runtime", "install a driver that this TensorRT works with") from e
         self.engine: Any = self._runtime.deserialize_cuda_engine(data)
         if self.engine is None:
             raise self.refused(f"load {self.name}", _REBUILD)

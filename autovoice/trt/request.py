@@ -21,7 +21,8 @@ class Request:
     """One engine: the lowered graph, the type it computes in, its profiles, and what it depends on here.
 
     `implicit` asks the tool to quantize by itself: {calibrator, min_share, float16}, fed by `samples`, or by a
-    calibration cache in its own format, `calibration_cache`; `quantize` is then the policy of what may be.
+    calibration cache in its own format, `calibration_cache`; `quantize` is then the policy of what may be, by the
+    names of the graph before its passes, `named`.
     """
 
     model: Path
@@ -36,6 +37,7 @@ class Request:
     calibration_cache: Path | None = None
     quantize: Mapping[str, Any] = field(default_factory=dict)
     keep: Mapping[str, Any] = field(default_factory=dict)
+    named: Path | None = None
 
     @classmethod
     def of(cls, model: Path, options: Mapping[str, Any], fields: Mapping[str, Any]) -> Request:
@@ -52,4 +54,5 @@ class Request:
             fields.get("files", {}).get("precision.implicit.cache"),
             fields.get("quantize", {}),
             fields.get("keep", {}),
+            fields.get("named"),
         )

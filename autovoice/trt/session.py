@@ -56,9 +56,9 @@ class EngineSession:
         *,
         log: Log,
     ) -> None:
+        self._closed = True  # until it is whole
         self.notes: list[str] = []
-        self._runtime = load()
-        self._launch = self._runtime.cudaGraphLaunch
+        self._launch = load().cudaGraphLaunch
         self._executions: dict[int, Execution] = {}
         self._fits: dict[Shapes, Fit] = {}
         self._signers: dict[type, Any] = {}
@@ -79,7 +79,8 @@ class EngineSession:
                     self._wanted = self._engine.output_indices(outputs)
                     self._profiles = Profiles(self._engine.inputs, sidecar["profiles"])
                     self._tensors = Tensors(self._engine, self._arena, self._profiles.ranges)
-                    stack.callback(self._free)
+                    # by a function that does not know the session: one that is dropped is then freed at once
+                    stack.callback(_free, self._arena, self._lanes, self._executions, self._tensors)
                     self._arena.reserve(self._engine.activations, f"the activations of {self._engine.name}")
                     self._generation = self._arena.generation
             self._held = stack.pop_all()
@@ -130,6 +131,10 @@ class EngineSession:
             self._closed = True
             with self._arena.active():
                 self._held.close()
+
+    def __del__(self) -> None:
+        if not self._closed:  # or execution contexts go while their runs are under way
+            self.close()
 
     # --- a call that is not known yet ----------------------------------------------------------------------------
 
@@ -257,16 +262,6 @@ class EngineSession:
             self._arena.stream.wait()  # what still runs uses their contexts
             self._lanes.clear()
 
-    # --- the end -------------------------------------------------------------------------------------------------
-
-    def _free(self) -> None:
-        if not self._arena.closed:
-            # unchecked: a fault on the device was raised where it happened, and all must be freed nevertheless
-            self._runtime.cudaStreamSynchronize(self._stream)
-        self._lanes.clear()
-        self._executions.clear()
-        self._tensors.close()
-
     def _check_open(self) -> None:
         if self._closed or self._arena.closed:
             raise BuildError("this session is closed", "load it again")
@@ -278,3 +273,12 @@ class EngineSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _free(arena: Arena, lanes: Lanes, executions: dict[int, Execution], tensors: Tensors) -> None:
+    if not arena.closed:
+        # unchecked: a fault on the device was raised where it happened, and all must be freed nevertheless
+        load().cudaStreamSynchronize(arena.stream.raw)
+    lanes.clear()
+    executions.clear()
+    tensors.close()
