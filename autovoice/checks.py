@@ -41,6 +41,18 @@ def _check_bounds(dims: Iterable[Dim], faults: list[Fault]) -> None:
             )
         if dim.formula is None and any(v % dim.multiple for v in (dim.min, dim.opt, dim.max)):
             faults.append(Fault(where, f"needs multiples of {dim.multiple}, got {bounds}"))
+        _check_buckets(where, dim, faults)
+
+
+def _check_buckets(where: str, dim: Dim, faults: list[Fault]) -> None:
+    if dim.buckets and dim.formula is not None:
+        fix = f"buckets of what it is computed from: {choices(f'dims.{s}.buckets' for s in symbols(dim.formula))}"
+        faults.append(Fault(f"{where}.buckets", "a derived dim has no range of its own", fix))
+        return
+    uneven = [b for b in dim.buckets if b % dim.multiple]
+    if uneven:
+        faults.append(Fault(f"{where}.buckets", f"{uneven} are no multiples of {dim.multiple}"))
+    if dim.buckets:
         outside = [b for b in dim.buckets if not dim.min <= b <= dim.max]
         if outside:
             faults.append(Fault(f"{where}.buckets", f"{outside} lie outside min {dim.min} … max {dim.max}"))
@@ -66,11 +78,12 @@ def check_choices(component: Component, faults: list[Fault]) -> None:
     if precision.type not in backend.types:
         fact = f"{backend.name} cannot run {precision.name} ({precision.type})"
         fix = f"it runs {choices(backend.types)}: precision=fp32 (for one: component.<name>.precision=fp32)"
-        faults.append(Fault(f"component.{component.name}.precision", fact, fix))
+        faults.append(Fault(f"{component.place}.precision", fact, fix))
     if backend.from_module and component.model is None:
-        fact = f"{backend.name} runs a component's own module, and this one is an ONNX file"
-        fix = f"component.{component.name}.backend=onnxruntime"
-        faults.append(Fault(f"component.{component.name}.backend", fact, fix))
+        kind = "one of several, fused" if component.members else "an ONNX file"
+        fact = f"{backend.name} runs a component's own module, and this one is {kind}"
+        fix = "fuse=null" if component.members else f"component.{component.name}.backend=onnxruntime"
+        faults.append(Fault(f"{component.place}.backend", fact, fix))
     if component.raced and precision.higher is not None:
         higher = precision.higher
         if higher.type not in backend.types or higher.quantize is not None:
@@ -79,7 +92,7 @@ def check_choices(component: Component, faults: list[Fault]) -> None:
     if loader_of(backend.target) is None:
         fact = f"nothing could load what {backend.target} builds: it has no name to be found by"
         fix = f'register the class: [project.entry-points."{GROUP}"] {backend.name} = "package.module:Class"'
-        faults.append(Fault(f"component.{component.name}.backend", fact, fix))
+        faults.append(Fault(f"{component.place}.backend", fact, fix))
     for scope, metrics in (
         ("component", component.gate.component),
         ("end_to_end", component.gate.end_to_end),
@@ -91,9 +104,26 @@ def check_choices(component: Component, faults: list[Fault]) -> None:
                 faults.append(Fault(where, fact, f"+{where}.{name}=…; it has {choices(thresholds)}"))
 
 
+def check_fallback(component: Component, faults: list[Fault]) -> None:
+    """What is built to stand in for the component must be something that can be built and loaded."""
+    stand_in = component.stand_in
+    if stand_in is None:
+        return
+    where, backend = f"{component.place}.on_mismatch", stand_in.backend
+    if stand_in.precision.type not in backend.types:
+        fact = f"{backend.name} cannot run {stand_in.precision.name}, which a fallback is built in"
+        faults.append(Fault(where, fact, "a backend that can, or fail, or rebuild"))
+    if backend.from_module and component.model is None:
+        fact = f"{backend.name} runs a component's own module, and this one has none"
+        faults.append(Fault(where, fact, f"{where}=fail, or another backend"))
+    if loader_of(backend.target) is None:
+        fact = f"nothing could load what {backend.target} builds: it has no name to be found by"
+        faults.append(Fault(where, fact, f'register the class: [project.entry-points."{GROUP}"]'))
+
+
 def check_shapes(spec: BuildSpec, tensors: Mapping[str, Tensor], faults: list[Fault]) -> None:
     envs = {p: {d.name: getattr(d, p) for d in spec.dims.values()} for p in POINTS}
-    owner = {o.tensor.name: f"component.{c.name}.outputs" for c in spec.components for o in c.outputs}
+    owner = {o.tensor.name: f"component.{c.name}.outputs" for c in spec.parts for o in c.outputs}
     sound = not any(f.where.startswith("dims") for f in faults)  # sizes out of wrong dims would mislead
     for tensor in tensors.values():
         where = f"{owner.get(tensor.name, 'pipeline.inputs')}.{tensor.name}.shape"
@@ -103,7 +133,7 @@ def check_shapes(spec: BuildSpec, tensors: Mapping[str, Tensor], faults: list[Fa
                 faults.append(Fault(where, f"unbound symbol '{name}'", nearest(name, spec.dims)))
             if sound and not unbound:
                 _check_axis(where, axis, envs, faults)
-    for component in spec.components:
+    for component in spec.parts:
         _check_narrower(component, spec.dims, tensors, faults)
 
 

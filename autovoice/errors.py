@@ -12,7 +12,8 @@ AutovoiceError
 │   └── GateError          parity against the reference is below its gate
 ├── StoreError         the store cannot be read or written
 ├── ArtefactError      a file is not the one that was built (missing, truncated, edited)
-│   └── MismatchError      it was built for another GPU, or by another version of its tool
+│   ├── MismatchError      it was built for another GPU, or by another version of its tool
+│   └── StaleError         it is to be built again before it is loaded
 ├── FeedError          tensors given to a built pipeline do not fit its specification
 └── AudioError         a recording cannot be read, converted or written
 """
@@ -106,6 +107,10 @@ class ArtefactError(AutovoiceError):
 
 class MismatchError(ArtefactError):
     """An engine does not belong to this machine."""
+
+
+class StaleError(ArtefactError):
+    """An engine cannot be used as it is, and its policy asks for another build."""
 
 
 class FeedError(AutovoiceError):

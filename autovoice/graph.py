@@ -5,25 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from autovoice.checks import check_calibration, check_choices, check_dims, check_example, check_inputs, check_shapes
+from autovoice.checks import (
+    check_calibration,
+    check_choices,
+    check_dims,
+    check_example,
+    check_fallback,
+    check_inputs,
+    check_shapes,
+)
 from autovoice.errors import ConfigError, Fault, nearest
 from autovoice.spec import BuildSpec, Component, Dim, Tensor
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A checked pipeline: components in topological order, and who declares which wire."""
+    """A checked pipeline: components in topological order, and who declares which wire.
+
+    Of a fused component every member declares its own wires, those that no engine gives out among them.
+    """
 
     spec: BuildSpec
     components: tuple[Component, ...]
     tensors: Mapping[str, Tensor]
-    producers: Mapping[str, str | None]  # wire → component, None for an external input
+    producers: Mapping[str, str | None]  # wire → component or member of one, None for an external input
     inputs: tuple[Tensor, ...]  # the external inputs that some component reads
     outputs: tuple[str, ...]
 
     @property
     def dims(self) -> Mapping[str, Dim]:
         return self.spec.dims
+
+    @property
+    def parts(self) -> tuple[Component, ...]:
+        """What is exported and referenced: the components, members in place of those that are fused."""
+        return tuple(p for c in self.components for p in c.parts)
 
 
 def build_graph(spec: BuildSpec, faults: Iterable[Fault] = ()) -> Graph:
@@ -32,18 +48,25 @@ def build_graph(spec: BuildSpec, faults: Iterable[Fault] = ()) -> Graph:
     external = {t.name: t for t in spec.pipeline.inputs}
     tensors, producers = _wires(spec, external, found)
     check_dims(spec, found)
+    for part in spec.parts:
+        check_inputs(part, tensors, found)
+        check_choices(part, found)
+        check_calibration(part, found)
     for component in spec.components:
-        check_inputs(component, tensors, found)
-        check_choices(component, found)
-        check_calibration(component, found)
+        check_fallback(component, found)
+        if component.members:
+            check_choices(component, found)
     check_shapes(spec, tensors, found)
     for tensor in external.values():
         check_example(tensor, found)
-    order = _ordered(spec.components, producers, found)
+    holders = {p.name: c.name for c in spec.components for p in c.parts}
+    engines = {wire: p and holders[p] for wire, p in producers.items()}
+    order = _ordered(spec.components, engines, found)
     wanted = _outputs(spec, tensors, producers, found)
     if found:
         raise ConfigError(found)
-    return _pruned(spec, order, tensors, producers, wanted)
+    kept = {c.name for c in order} if not spec.targets else ancestors(order, engines, spec.targets)
+    return _pruned(spec, tuple(c for c in order if c.name in kept), tensors, producers, wanted)
 
 
 def _wires(
@@ -51,7 +74,7 @@ def _wires(
 ) -> tuple[dict[str, Tensor], dict[str, str | None]]:
     tensors, producers = dict(external), dict.fromkeys(external)
     owners: dict[str, str | None] = dict(producers)
-    for component in spec.components:
+    for component in spec.parts:
         for output in component.outputs:
             wire = output.tensor.name
             if wire in owners:
@@ -83,8 +106,11 @@ def _ordered(
                 ready.append(reader)
     if left:
         path = _cycle({name: needs[name] for name in left})
-        fact = " → ".join(path)
-        faults.append(Fault(f"component.{path[0]}.inputs", f"a cycle: {fact}", "one of these must read another wire"))
+        fact = f"a cycle: {' → '.join(path)}"
+        fused = next((left[n] for n in path if left[n].members), None)
+        where = fused.place if fused else f"component.{path[0]}.inputs"
+        fix = "fuse all of them into one, or fewer" if fused else "one of these must read another wire"
+        faults.append(Fault(where, fact, fix))
     return tuple(order)
 
 
@@ -108,20 +134,18 @@ def _outputs(
         return tuple(o.tensor.name for c in spec.components if c.name in spec.targets for o in c.outputs)
     if spec.pipeline.outputs:
         return spec.pipeline.outputs
-    read = {i.wire for c in spec.components for i in c.inputs}
+    read = {i.wire for c in spec.parts for i in c.inputs}
     return tuple(w for w, p in producers.items() if p is not None and w not in read)
 
 
 def _pruned(
     spec: BuildSpec,
-    order: tuple[Component, ...],
+    components: tuple[Component, ...],
     tensors: Mapping[str, Tensor],
     producers: Mapping[str, str | None],
     outputs: tuple[str, ...],
 ) -> Graph:
-    """Only what the wanted outputs need; without targets, every component is wanted."""
-    kept = {c.name for c in order} if not spec.targets else ancestors(order, producers, spec.targets)
-    components = tuple(c for c in order if c.name in kept)
+    """Of the pipeline's inputs only what these components read."""
     read = {i.wire for c in components for i in c.inputs}
     inputs = tuple(t for t in spec.pipeline.inputs if t.name in read)
     return Graph(spec, components, tensors, producers, inputs, outputs)

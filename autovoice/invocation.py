@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from autovoice.config.choices import Lookup
+from autovoice.config.choices import AUTO, Lookup
 from autovoice.config.options import EVERY
 from autovoice.config.schema import SpecReader
 from autovoice.config.settings import Settings, read_settings
@@ -40,9 +41,9 @@ class Invocation:
 
     @cached_property
     def whole_graph(self) -> Graph:
-        """The graph with everything downstream of `targets` too, for tasks that only look at these."""
+        """The graph with everything downstream of `targets` too, nothing fused, for tasks that only look at these."""
         reader = SpecReader(self.data, self.lookup)
-        return build_graph(replace(reader.build(), targets=()), reader.faults)
+        return build_graph(replace(reader.build().unfused, targets=()), reader.faults)
 
     @cached_property
     def store(self) -> Store:
@@ -78,10 +79,25 @@ class Invocation:
         said = {"pipeline": {self.graph.spec.pipeline.name}} | {
             k: {getattr(c, k).name for c in self.graph.components} for k in ("backend", "precision")
         }
+        if not self._overlaid:
+            said["backend"] |= self._auto
         # a sweep spells `~component.x` as `~component.x=null`; of two overrides for one key the later counts
         spelled = (o.removesuffix("=null") if o.startswith("~") else o for o in self.overrides)
         last = {o.lstrip("+~").partition("=")[0]: o for o in spelled}
         return sorted(o for o in last.values() if _identifies(o, said))
+
+    @property
+    def _auto(self) -> set[str]:
+        """The name of the group's option that leaves the choice of a backend to this machine."""
+        node = self.data.get("backend")
+        return {str(node["name"])} if isinstance(node, Mapping) and AUTO in node else set()
+
+    @property
+    def _overlaid(self) -> bool:
+        """True where that option gives a chosen backend other options than its own."""
+        node = self.data.get("backend")
+        over = (node[AUTO].get("options") or {}) if isinstance(node, Mapping) and AUTO in node else {}
+        return any(over.get(c.backend.name) for c in self.graph.components)
 
     @property
     def title(self) -> str:
@@ -100,13 +116,18 @@ class Invocation:
         return f"{self.graph.spec.pipeline.name} on {common[0]}, {common[1]}" + (f" ({', '.join(odd)})" if odd else "")
 
 
+#: what says where things are, whose engines to load, and how to run
+_PLACES = ("paths", "tensorrt", "hydra")
+
+
 def _identifies(override: str, said: Mapping[str, set[str]]) -> bool:
     """True for an override that makes another build, unless the folder's path says it already."""
     key, _, value = override.lstrip("+~").partition("=")
     if key in said:
         return value not in said[key]
-    # `targets` leaves out part of the graph: another build
-    return key == "targets" or (key != "task" and key not in EVERY and not key.startswith(("paths.", "hydra")))
+    if key == "targets":  # leaves out part of the graph: another build
+        return True
+    return key != "task" and key not in EVERY and re.split(r"[./]", key)[0] not in _PLACES
 
 
 def _short(data: Any) -> str:

@@ -48,8 +48,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def files_in(data: Mapping[str, Any]) -> set[str]:
     """The names of all files that belong to a folder beside the manifest."""
-    components = data["components"]
-    return {c["file"] for c in components} | {name for c in components for name in c.get("beside", {})}
+    engines = [*data["components"], *(f for c in data["components"] if (f := fallback_in(c)) is not None)]
+    return {e["file"] for e in engines} | {name for e in engines for name in e.get("beside", {})}
+
+
+def fallback_in(component: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What stands beside a component's engine to run in its place; None where nothing does."""
+    found: Mapping[str, Any] | None = component.get("on_mismatch", {}).get("fallback")
+    return found
 
 
 def dump(data: Mapping[str, Any]) -> bytes:

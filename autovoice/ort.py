@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import onnx
 import onnxruntime as ort
 
 from autovoice.spec import WORKER
+
+if TYPE_CHECKING:  # whoever runs engines need not have it
+    import onnx
 
 _ERRORS_ONLY = 3
 

@@ -16,9 +16,11 @@ from autovoice.files import link_or_copy, write_atomically
 from autovoice.graph import Graph
 from autovoice.hashing import file_sha256, uncached_sha256
 from autovoice.loaders import loader_of
-from autovoice.manifest import NAME, SCHEMA, dump, files_in, read_manifest
+from autovoice.manifest import NAME, SCHEMA, dump, fallback_in, files_in, read_manifest
 from autovoice.plan import Plan
 from autovoice.recipe import engine_of
+from autovoice.recipe.fallback import SUFFIX
+from autovoice.recipe.step import export_of
 from autovoice.sources import tool_version
 from autovoice.spec import Component, Precision
 from autovoice.store import Record, Store
@@ -41,10 +43,10 @@ def publish(
         with store.lock(f"folder-{folder.parent.name}-{folder.name}"):
             folder.mkdir(parents=True, exist_ok=True)
             for component in data["components"]:
-                build = records[engines[component["name"]]]
-                for source, file, digest in _files(component, build):
-                    if _place(store, build, source, folder / file, digest):
-                        written.append(file)
+                for entry, build in _engines(component, engines, records):
+                    for source, file, digest in _files(entry, build):
+                        if _place(store, build, source, folder / file, digest):
+                            written.append(file)
             if _same_but_for_time(folder, data) and not written:
                 return []
             stale = _stale(folder, data)
@@ -87,24 +89,12 @@ def manifest_of(plan: Plan, records: Mapping[str, Record], store: Store, overrid
 
 def _component(graph: Graph, c: Component, records: Mapping[str, Record]) -> dict[str, Any]:
     build = records[engine_of(c)]
-    engine = build.result["engine"]
-    export = records[f"{c.name}.export"]
     verify = records.get(f"{c.name}.verify")
-    source: dict[str, Any] = {"files": dict(export.inputs["files"])}
-    if c.model is not None:
-        source |= {"target": c.model.path, "kwargs": dict(c.model.kwargs), "weights": export.result["weights"]}
+    references = dict.fromkeys(records[f"{p.name}.reference"].result["from"] for p in c.parts)
     return {
         "name": c.name,
-        "file": c.name + Path(engine).suffix,
-        "sha256": build.files[engine].sha256,
-        "size": build.files[engine].size,
-        "beside": {c.name + n.removeprefix(_OWN): build.files[n].sha256 for n in build.result["beside"]},
-        "backend": {
-            "name": c.backend.name,
-            "loader": loader_of(c.backend.target),
-            "options": {**c.backend.options, **c.backend.session},
-            "environment": build.inputs["fields"].get("environment"),
-        },
+        **_engine(c.name, c, build),
+        "on_mismatch": _on_mismatch(c, records),
         "inputs": {i.local: i.wire for i in c.inputs},
         "outputs": {o.local: {"wire": o.tensor.name} for o in c.outputs},
         "precision": {
@@ -116,11 +106,65 @@ def _component(graph: Graph, c: Component, records: Mapping[str, Record]) -> dic
         },
         "parity": verify.result["parity"] if verify else None,
         "gates": verify.result["gates"] if verify else None,
-        "reference": records[f"{c.name}.reference"].result["from"],
-        "source": source,
+        "reference": " and ".join(references),
+        "source": None if c.members else _source(c, records),
+        "members": {m.name: _source(m, records) for m in c.members},
         "calibration": _calibration(c, records) if c.quantized else None,
         "race": _race(c, records) if f"{c.name}.race" in records else None,
     }
+
+
+def _source(c: Component, records: Mapping[str, Record]) -> dict[str, Any]:
+    """What it was exported from."""
+    export = records[export_of(c)]
+    source: dict[str, Any] = {"files": dict(export.inputs["files"])}
+    if c.model is not None:
+        source |= {"target": c.model.path, "kwargs": dict(c.model.kwargs), "weights": export.result["weights"]}
+    return source
+
+
+def _on_mismatch(c: Component, records: Mapping[str, Record]) -> dict[str, Any]:
+    """What to do where the engine does not fit the machine that loads it, and what stands by for that."""
+    stand_in = c.stand_in
+    if stand_in is None:
+        return {"policy": c.on_mismatch, "fallback": None}
+    build, verify = records[f"{c.name}.build{SUFFIX}"], records.get(f"{c.name}.verify{SUFFIX}")
+    fallback = {
+        **_engine(f"{c.name}.fallback", stand_in, build),
+        "precision": stand_in.precision.name,
+        "delivered": build.result["delivered"],
+        "parity": verify.result["parity"] if verify else None,
+        "gates": verify.result["gates"] if verify else None,
+    }
+    return {"policy": c.on_mismatch, "fallback": fallback}
+
+
+def _engine(name: str, c: Component, build: Record) -> dict[str, Any]:
+    """The files of an engine under the names they have in the folder, and what loads them."""
+    engine = build.result["engine"]
+    return {
+        "file": name + Path(engine).suffix,
+        "sha256": build.files[engine].sha256,
+        "size": build.files[engine].size,
+        "beside": {name + n.removeprefix(_OWN): build.files[n].sha256 for n in build.result["beside"]},
+        "backend": {
+            "name": c.backend.name,
+            "loader": loader_of(c.backend.target),
+            "options": {**c.backend.options, **c.backend.session},
+            "environment": build.inputs["fields"].get("environment"),
+        },
+    }
+
+
+def _engines(
+    component: Mapping[str, Any], engines: Mapping[str, str], records: Mapping[str, Record]
+) -> Iterator[tuple[Mapping[str, Any], Record]]:
+    """The manifest's entry of each engine that belongs to a component, and the record it was built with."""
+    name = component["name"]
+    yield component, records[engines[name]]
+    fallback = fallback_in(component)
+    if fallback is not None:
+        yield fallback, records[f"{name}.build{SUFFIX}"]
 
 
 def _used(c: Component, build: Record) -> Precision:

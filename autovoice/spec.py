@@ -252,9 +252,18 @@ class Export:
     simplify: bool = True
 
 
+#: policies for an engine that does not fit the machine that loads it; any other names a backend to fall back to
+FAIL, REBUILD = "fail", "rebuild"
+#: what a fallback is built in: the graph as it was exported
+_AS_EXPORTED = Precision("fp32", "float32", Target("autovoice.lowering.floating.keep_float32"))
+
+
 @dataclass(frozen=True)
 class Component:
-    """One engine: a module (or an ONNX file), its wires, and the choices made for it."""
+    """One engine: a module, an ONNX file, or `members` merged into one; its wires, and the choices made for it.
+
+    `on_mismatch` says what happens where it is loaded and does not fit: fail, rebuild, or the name of `fallback`.
+    """
 
     name: str
     model: Target | None
@@ -268,10 +277,23 @@ class Component:
     calibration: Calibration = Calibration("none")
     quantize: Quantize | None = None
     only_if_faster: bool = False
+    on_mismatch: str = FAIL
+    fallback: Backend | None = None
     keep: Keep = Keep()
     export: Export = Export()
     dims: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     seed: int = 0
+    members: tuple[Component, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Component, ...]:
+        """What is exported and referenced one by one: its members in order, or itself."""
+        return self.members or (self,)
+
+    @property
+    def place(self) -> str:
+        """Where it stands in the configuration."""
+        return f"fuse.{self.name}" if self.members else f"component.{self.name}"
 
     @property
     def lowering(self) -> Target:
@@ -284,6 +306,14 @@ class Component:
         if self.quantize is None or self.quantize.op_types or self.precision.higher is None:
             return self
         return replace(self, precision=self.precision.higher, quantize=None)
+
+    @property
+    def stand_in(self) -> Component | None:
+        """The component in float32 on its fallback, built beside it; None without one, or where it is on it already."""
+        if self.fallback is None or self.fallback.name == self.backend.name:
+            return None
+        plain = replace(self, precision=_AS_EXPORTED, quantize=None, only_if_faster=False)
+        return replace(plain, backend=self.fallback, fallback=None)
 
     @property
     def quantized(self) -> bool:
@@ -308,10 +338,21 @@ class PipelineSpec:
 
 @dataclass(frozen=True)
 class BuildSpec:
-    """Everything a build needs to know."""
+    """Everything a build needs to know; `notes` say what was chosen for the user."""
 
     pipeline: PipelineSpec
     dims: Mapping[str, Dim]
     components: tuple[Component, ...]
     targets: tuple[str, ...] = ()
     timed: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Component, ...]:
+        """The components with the members of those that are fused in their place."""
+        return tuple(p for c in self.components for p in c.parts)
+
+    @property
+    def unfused(self) -> BuildSpec:
+        """The same pipeline with one engine a member."""
+        return replace(self, components=self.parts)

@@ -231,15 +231,24 @@ def test_limits_of_a_dim_that_no_input_has_bind_nobody() -> None:
             "dims.frames.buckets: [1, 9] lie outside min 2 … max 8",
             id="buckets",
         ),
+        pytest.param(
+            Dim("frames", 2, 4, 8, multiple=2, buckets=(5, 6)),
+            "dims.frames.buckets: [5] are no multiples of 2",
+            id="buckets_between_multiples",
+        ),
     ],
 )
 def test_dims(dim: Dim, expected: str) -> None:
     assert faults_of(build_spec(component("a"), dims=[dim])) == [expected]
 
 
-def test_a_derived_dim_owes_no_multiple_and_may_be_a_bucket_at_its_ends() -> None:
-    derived = Dim("frames", 3, 5, 7, formula="n+1", multiple=2, buckets=(3, 7))
+def test_a_derived_dim_owes_no_multiple_and_has_no_buckets() -> None:
+    derived = Dim("frames", 3, 5, 7, formula="n+1", multiple=2)
     assert graph_of(component("a"), dims=[derived]).dims["frames"] == derived
+    assert faults_of(build_spec(component("a"), dims=[replace(derived, buckets=(3, 7))])) == [
+        "dims.frames.buckets: a derived dim has no range of its own\n"
+        "  buckets of what it is computed from: dims.n.buckets"
+    ]
 
 
 def test_a_derived_dim_below_1_in_the_shipped_tree() -> None:

@@ -152,7 +152,12 @@ def timed_call(session: Session, feeds: Mapping[str, Array]) -> Callable[[], Non
 def backend_from_name(name: str, options: Mapping[str, Any]) -> Backend:
     """The installed backend of that name, made. Raises ArtefactError when there is none."""
     if name in shipped():
-        return cast(Backend, importlib.import_module(f"autovoice.backends.{name}").BACKEND(options))
+        try:
+            module = importlib.import_module(f"autovoice.backends.{name}")
+        except ImportError as e:  # its tool is not installed
+            fix = "autovoice task=doctor says what adds it"
+            raise ArtefactError(f"backend '{name}' cannot run here: {e}", fix) from e
+        return cast(Backend, module.BACKEND(options))
     plugins = {e.name: e for e in entry_points(group=GROUP)}
     if name not in plugins:
         raise ArtefactError(f"backend '{name}' is not installed here", nearest(name, [*shipped(), *plugins]))

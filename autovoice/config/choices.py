@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from autovoice.config.auto import Order, read_order
 from autovoice.config.reader import Reader
-from autovoice.errors import AutovoiceError, Fault, nearest
+from autovoice.errors import AutovoiceError, Fault, choices, nearest
 from autovoice.locate import files_of, located
 from autovoice.spec import (
     AUDIO_METRICS,
@@ -31,6 +32,8 @@ COMPUTE_TYPES = ("float32", "tfloat32", "float16", "bfloat16", "int8", "float8")
 CALIBRATORS = ("entropy2", "minmax")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LEVELS = ("component", "pipeline")
+#: in place of what a backend is: which others to choose among
+AUTO = "auto"
 METHODS = ("minmax", "percentile", "entropy", "mse")
 
 
@@ -159,7 +162,15 @@ class ChoiceReader:
 
     # -- backend, gate, calibration ---------------------------------------------------------------
 
+    def backend_or_order(self, r: Reader) -> Backend | Order:
+        """A backend; or, under `auto:`, those to choose among."""
+        return read_order(self, r) if AUTO in r.data else self.backend(r)
+
     def backend(self, r: Reader) -> Backend:
+        if AUTO in r.data:
+            order = choices(r.child(AUTO).strings("order"))
+            r.fault("", "chooses among backends, and here one is to be named", f"its order: {order}")
+            return Backend("", "", ())
         spec = Backend(
             r.take("name", str),
             r.take("_target_", str),

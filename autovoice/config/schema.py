@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from autovoice.config.choices import NAME, ChoiceReader
+from autovoice.config.auto import Choice, Order, fitted, told
+from autovoice.config.choices import NAME, ChoiceReader, Lookup
 from autovoice.config.dims import read_dims
+from autovoice.config.fuse import check_targets, read_groups, shared_by
+from autovoice.config.mismatch import read_policy
 from autovoice.config.reader import Reader
 from autovoice.errors import Fault, choices, nearest
 from autovoice.expr import ExprError, canonical
+from autovoice.fuse import fused
 from autovoice.spec import (
     DTYPES,
     Axis,
@@ -33,17 +37,22 @@ LEAST_RATE = 8000
 class SpecReader(ChoiceReader):
     """Builds specs out of one composed configuration, remembering every fault."""
 
+    def __init__(self, data: Mapping[str, Any], lookup: Lookup) -> None:
+        super().__init__(data, lookup)
+        self.made: list[Choice] = []
+
     def build(self) -> BuildSpec:
         pipeline = self.pipeline(Reader(self.data.get("pipeline"), "pipeline", self.faults))
         dims = read_dims(self.data.get("dims") or {}, self.faults)
         nodes = {str(name): node for name, node in (self.data.get("component") or {}).items()}
         if not nodes:
             self.faults.append(Fault("component", "the pipeline has no component", "select some: `/component/…`"))
-        components = tuple(self.component(name, node) for name, node in nodes.items())
+        groups, said = read_groups(self.data.get("fuse"), nodes, self.faults)
+        parts = tuple(self.component(name, shared_by(said, name, node)) for name, node in nodes.items())
+        components = fused(parts, groups, pipeline.outputs, self.faults)
         targets = Reader(self.data, "", self.faults).strings("targets")
-        for target in [t for t in dict.fromkeys(targets) if t not in nodes]:
-            self.faults.append(Fault("targets", f"unknown component '{target}'", nearest(target, nodes)))
-        return BuildSpec(pipeline, dims, components, targets, self.root("timed"))
+        check_targets(targets, nodes, groups, self.faults)
+        return BuildSpec(pipeline, dims, components, targets, self.root("timed"), told(self.made))
 
     def root(self, key: str) -> bool:
         """A switch of the top level."""
@@ -108,6 +117,8 @@ class SpecReader(ChoiceReader):
             r.fault("", f"'{name}' cannot name a file", "use letters, digits and _")
         model, onnx = r.raw("model"), r.raw("onnx")
         precision = self.choice(r, "precision", self.precision)
+        backend = self.choice(r, "backend", self.backend_or_order)
+        on_mismatch, fallback = read_policy(self, r)
         if (model is None) == (onnx is None):
             r.fault("", "needs a `model:` or an `onnx:`", "model: {_target_: package.module.Class}, or onnx: path")
         if onnx is not None and r.data.get("checkpoint") is not None:
@@ -120,17 +131,22 @@ class SpecReader(ChoiceReader):
             inputs=self.inputs(r),
             outputs=self.outputs(r),
             precision=precision,
-            backend=self.choice(r, "backend", self.backend),
+            backend=backend.backends[-1] if isinstance(backend, Order) else backend,
             gate=self.choice(r, "gate", self.gate),
             calibration=self.choice(r, "calibration", self.calibration),
             quantize=self.policy(r, precision),
             only_if_faster=r.take("only_if_faster", bool, self.root("only_if_faster")),
+            on_mismatch=on_mismatch,
+            fallback=fallback,
             keep=self.keep(r),
             export=self.export(r),
             dims=self.narrower(r),
             seed=r.take("seed", int, 0),
         )
         r.done()
+        if isinstance(backend, Order):
+            spec, made = fitted(spec, backend, self.faults)
+            self.made.append(made)
         return spec
 
     def policy(self, r: Reader, precision: Precision) -> Quantize | None:

@@ -20,8 +20,9 @@ _GROUPS = {
     "component",
     "dims",
     "export",
+    "fuse",
     "gate",
-    *("only_if_faster", "timed", "objectives"),
+    *("on_mismatch", "only_if_faster", "timed", "objectives"),
     "pipeline",
     "precision",
 }
@@ -41,6 +42,8 @@ class Settings:
     input: Path | None
     output: Path | None
     folder: Path | None
+    engine_folders: Mapping[str, Path]
+    shared_engines: Path | None
 
 
 def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
@@ -67,6 +70,8 @@ def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
         input=path("input"),
         output=path("output"),
         folder=path("folder"),
+        engine_folders=_engine_folders(r),
+        shared_engines=_folder(paths, "tensorrt_engines"),
     )
     paths.done()
     known = r.taken | _GROUPS | EVERY
@@ -78,3 +83,23 @@ def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
     if faults:
         raise ConfigError(faults)
     return settings
+
+
+def _engine_folders(r: Reader) -> dict[str, Path]:
+    """By pipeline, where `tensorrt:` names a folder; null and absent nodes name none."""
+    found = {}
+    for name, node in r.take("tensorrt", dict, {}).items():
+        if node is None:
+            continue
+        n = Reader(node, r.path(f"tensorrt.{name}"), r.faults)
+        folder = _folder(n, "engine_dir")
+        n.done()
+        if folder is not None:
+            found[str(name)] = folder
+    return found
+
+
+def _folder(r: Reader, key: str) -> Path | None:
+    """An empty name is none."""
+    text = r.take(key, str, "").strip()
+    return Path(text).expanduser() if text else None

@@ -38,8 +38,8 @@ Arrays = Iterator[tuple[str, str, np.ndarray]]
 def candidate_steps(graph: Graph, calibration: Calibration) -> list[Step]:
     """The samples, and what every component that feeds another answers to them."""
     steps = pipeline_samples(graph, calibration)
-    feeding = upstream(graph, [c.name for c in graph.components])
-    for c in graph.components:
+    feeding = upstream(graph, graph.parts)
+    for c in graph.parts:
         if c.name in feeding:
             steps += [source(graph, c), activations(graph, c, calibration)]
     return steps
@@ -79,7 +79,7 @@ def candidates_of(
 ) -> Candidates:
     """Those that `candidate_steps` left in these folders, by step."""
     reads: dict[str, dict[str, tuple[str, str]]] = {}
-    for c in graph.components:
+    for c in graph.parts:
         needs = sample_needs(graph, c, calibration)
         pairs = sample_reads(graph, c, calibration).items()
         reads[c.name] = {local: (needs[role], wire) for local, (role, wire) in pairs}

@@ -19,11 +19,12 @@ Pass = Callable[[onnx.ModelProto], int]
 
 #: every pass by its name in a configuration, in an order that suits them all
 PASSES = {
-    "lift_conv1d": "autovoice.passes.lift.lift_conv1d",
     "fold_channel_flips": "autovoice.passes.flips.fold_channel_flips",
     "cancel_concats": "autovoice.passes.splits.cancel_concats",
     "compose_convs": "autovoice.passes.compose.compose_convs",
     "merge_parallel_convs": "autovoice.passes.merge.merge_parallel_convs",
+    "split_before_sums": "autovoice.passes.sums.split_before_sums",
+    "lift_conv1d": "autovoice.passes.lift.lift_conv1d",
 }
 
 

@@ -9,14 +9,17 @@
        ▲                            `samples`, through the `activations` of what stands upstream
     samples ► activations
 
+Between the exports of members and the lowering of the component that they are fused into stands `fuse`.
 A step's `run` function is handed these fields and nothing else, so what a key covers and what a step reads
 cannot drift apart.
 """
 
 from autovoice.graph import Graph
 from autovoice.recipe.calibration import calibration_steps, method_checks
-from autovoice.recipe.component import component_steps
+from autovoice.recipe.component import built, calibrated, reference, source
 from autovoice.recipe.environment import check_environments, runs_here
+from autovoice.recipe.fallback import fallback_steps
+from autovoice.recipe.fused import fuse
 from autovoice.recipe.pipeline import end_to_end, inputs, latency, swaps
 from autovoice.recipe.step import Step, engine_of
 
@@ -31,12 +34,16 @@ def steps_of(graph: Graph) -> tuple[Step, ...]:
     check_environments(graph)
     steps = [inputs(graph)]
     quantized = [c for c in graph.components if c.quantized]
-    calibration = calibration_steps(graph, quantized)
+    observed = [p for c in quantized for p in calibrated(c)]
+    calibration = calibration_steps(graph, observed)
     steps += calibration.pop("", [])
     for c in graph.components:
-        source, *rest = component_steps(graph, c)
-        steps += [source, *calibration.get(c.name, []), *rest]
-    steps += method_checks(quantized)
+        for part in c.parts:
+            steps += [source(graph, part), *calibration.get(part.name, []), reference(graph, part)]
+        if c.members:
+            steps += [fuse(graph, c), *calibration.get(c.name, [])]
+        steps += [*built(graph, c), *fallback_steps(graph, c)]
+    steps += method_checks(observed)
     if not all(runs_here(c) for c in graph.components):
         return tuple(steps)
     if quantized and len(graph.components) > 1:

@@ -14,6 +14,7 @@ from autovoice.recipe.step import (
     Step,
     closed,
     component_step,
+    export_of,
     formulas,
     inputs_of,
     outputs_of,
@@ -40,15 +41,15 @@ def calibration_steps(
     Of components `beside` them, the activations are wanted too.
     """
     found: dict[str, list[Step]] = {}
-    shared: dict[str, tuple[Calibration, set[str]]] = {}
+    shared: dict[str, tuple[Calibration, list[Component]]] = {}
     wanted = list(components)
     for c in wanted:
         if c.calibration.source is not None and c.calibration.level == "pipeline":
-            shared.setdefault(label(graph, c.calibration), (c.calibration, set()))[1].add(c.name)
-    for calibration, names in shared.values():
+            shared.setdefault(label(graph, c.calibration), (c.calibration, []))[1].append(c)
+    for calibration, users in shared.values():
         found.setdefault("", []).extend(pipeline_samples(graph, calibration))
-        others = ancestors(graph.components, graph.producers, beside) | upstream(graph, names)
-        for c in graph.components:
+        others = ancestors(graph.parts, graph.producers, beside) | upstream(graph, users)
+        for c in graph.parts:
             if c.name in others:
                 found.setdefault(c.name, []).append(activations(graph, c, calibration))
     for c in wanted:
@@ -77,7 +78,7 @@ def method_checks(components: Iterable[Component]) -> list[Step]:
 
 def label(graph: Graph, calibration: Calibration) -> str:
     """The calibration's name, with a digest of its data where another of that name has other samples."""
-    others = (c.calibration for c in graph.components if c.quantized and c.calibration.level == calibration.level)
+    others = (c.calibration for c in graph.parts if c.quantized and c.calibration.level == calibration.level)
     same = [o for o in others if o.name == calibration.name]
     if all(_data(o) == _data(same[0]) for o in same):
         return calibration.name
@@ -89,10 +90,10 @@ def _data(calibration: Calibration) -> tuple[Any, ...]:
     return calibration.source, calibration.files, calibration.min_samples
 
 
-def upstream(graph: Graph, names: Iterable[str]) -> set[str]:
-    """Every component that something in `names` reads from, directly or not."""
-    read = {p for c in graph.components if c.name in set(names) for i in c.inputs if (p := graph.producers[i.wire])}
-    return ancestors(graph.components, graph.producers, read)
+def upstream(graph: Graph, components: Iterable[Component]) -> set[str]:
+    """Everything that one of these reads from, directly or not."""
+    read = {p for c in components for i in c.inputs if (p := graph.producers[i.wire])}
+    return ancestors(graph.parts, graph.producers, read)
 
 
 def pipeline_samples(graph: Graph, calibration: Calibration) -> list[Step]:
@@ -172,7 +173,7 @@ def _role(producer: str | None) -> str:
 
 def _ranges(graph: Graph, c: Component) -> list[Step]:
     """From samples, from the user's calibrator, or from the user's file."""
-    calibration, export = c.calibration, {"export": f"{c.name}.export"}
+    calibration, export = c.calibration, {"export": export_of(c)}
     if calibration.ranges is not None:
         path = calibration.ranges / f"{c.name}.json" if calibration.ranges.is_dir() else calibration.ranges
         return [component_step(c, "ranges_given", {}, export, {RANGES: path}, name="ranges")]

@@ -11,6 +11,7 @@ from autovoice.graph import Graph, ancestors
 from autovoice.machine import machine
 from autovoice.recipe.calibration import sample_needs, sample_reads
 from autovoice.recipe.environment import environment_of, implicit, runs_here
+from autovoice.recipe.fused import fuse, fused_ranges, policies, policy_needs
 from autovoice.recipe.profiles import engine_profiles
 from autovoice.recipe.step import (
     Step,
@@ -18,6 +19,7 @@ from autovoice.recipe.step import (
     closed,
     component_step,
     engine_of,
+    export_of,
     formulas,
     inputs_of,
     loader,
@@ -38,15 +40,26 @@ from autovoice.spec import AUDIO_METRICS, RUNS_HERE, Component, Keep, Target
 _UNTOUCHED = Target("autovoice.lowering.floating.keep_float32")
 
 
-def component_steps(graph: Graph, c: Component) -> list[Step]:
-    """The source step first."""
+def built(graph: Graph, c: Component) -> list[Step]:
+    """From the component's ONNX file to an engine that was held against the reference."""
     c = c.settled
-    steps = [source(graph, c), reference(graph, c), *engine_steps(graph, c)]
+    steps = [fused_ranges(c)] if c.members and c.quantized and not implicit(c) else []
+    steps += engine_steps(graph, c)
     if c.raced:
         high = higher(c)
         steps += engine_steps(graph, high, f"_{high.precision.name}")
         steps += [_race(graph, c, high)] if runs_here(c) else []
-    return [*steps, _verify(graph, c)] if runs_here(c) else steps
+    return [*steps, verify(graph, c)] if runs_here(c) else steps
+
+
+def calibrated(c: Component) -> list[Component]:
+    """Whose activations are observed: of a fused component its members', unless the tool observes for itself."""
+    return [m for m in c.members if m.quantized] if c.members and not implicit(c) else [c]
+
+
+def sources(graph: Graph, c: Component) -> list[Step]:
+    """All that leads to the component's ONNX file, that one last."""
+    return [*(source(graph, p) for p in c.parts), *([fuse(graph, c)] if c.members else [])]
 
 
 def engine_steps(graph: Graph, c: Component, suffix: str = "") -> list[Step]:
@@ -101,11 +114,12 @@ def reference(graph: Graph, c: Component) -> Step:
 
 
 def _lower(c: Component, name: str = "") -> Step:
-    needs = {"export": f"{c.name}.export"}
+    needs = {"export": export_of(c)}
     if implicit(c):  # the tool quantizes while it builds
         c = replace(c, precision=replace(c.precision, lowering=_UNTOUCHED, lowerings={}, type="float32"), quantize=None)
     if c.quantized:
         needs["ranges"] = f"{c.name}.ranges"
+    needs |= policy_needs(c)
     return component_step(c, "lower", lowering_fields(c), needs, targets=targets_of(c.lowering), name=name)
 
 
@@ -119,7 +133,7 @@ def lowering_fields(c: Component) -> dict[str, Any]:
     }
     if c.quantize is not None:
         fields["quantize"] = policy(c)
-    return fields
+    return fields | policies(c)
 
 
 def _build(graph: Graph, c: Component, suffix: str = "") -> Step:
@@ -149,7 +163,9 @@ def _build(graph: Graph, c: Component, suffix: str = "") -> Step:
         files, targets = weights(c), (*targets, *model_targets(c))
     if c.quantize is not None:  # what was to be quantized is known by the names of the exported graph
         fields["quantize"] = policy(c)
-        needs["export"] = f"{c.name}.export"
+        needs["export"] = export_of(c)
+    fields |= policies(c)
+    needs |= policy_needs(c)
     if implicit(c):
         assert c.precision.implicit is not None
         given = c.precision.implicit
@@ -175,7 +191,8 @@ def _race(graph: Graph, c: Component, high: Component) -> Step:
     return component_step(c, "race", fields, needs, targets=(c.backend.target,))
 
 
-def _verify(graph: Graph, c: Component) -> Step:
+def verify(graph: Graph, c: Component, suffix: str = "") -> Step:
+    """The engine, of the build with this suffix, against the float32 reference."""
     fields: dict[str, Any] = {
         "backend": loader(c.backend),
         "reads": reads(graph, c),
@@ -186,10 +203,15 @@ def _verify(graph: Graph, c: Component) -> Step:
     if c.raced and c.only_if_faster:  # what was chosen is judged as what it is
         high = higher(c)
         fields["gates_of"] = {high.precision.name: gates(c.gate.component, high, bool(audio_of(c)))}
-    needs = {"build": engine_of(c), "reference": f"{c.name}.reference", **senders(graph, c)}
+    needs = {"build": f"{c.name}.build{suffix}" if suffix else engine_of(c), **senders(graph, c)}
+    if c.members:
+        fields["references"] = {o.tensor.name: f"made:{graph.producers[o.tensor.name]}" for o in c.outputs}
+        needs |= {role: f"{role.removeprefix('made:')}.reference" for role in fields["references"].values()}
+    else:
+        needs["reference"] = f"{c.name}.reference"
     if fields["audio"]:
-        needs |= exports(graph, [c.name])
-    return component_step(c, "verify", fields, needs, targets=(c.backend.target,))
+        needs |= exports(graph, [p.name for p in c.parts])
+    return component_step(c, "verify", fields, needs, targets=(c.backend.target,), name=f"verify{suffix}")
 
 
 def gates(thresholds: Mapping[str, Mapping[str, float]], c: Component, waveforms: bool) -> dict[str, float]:
@@ -206,5 +228,5 @@ def audio_of(c: Component) -> dict[str, int]:
 
 def exports(graph: Graph, names: Iterable[str]) -> dict[str, str]:
     """The exports of these components and of all upstream, whose records tell whether their weights are trained."""
-    kept = ancestors(graph.components, graph.producers, names)
-    return {f"export:{c.name}": f"{c.name}.export" for c in graph.components if c.name in kept}
+    kept = ancestors(graph.parts, graph.producers, names)
+    return {f"export:{c.name}": export_of(c) for c in graph.parts if c.name in kept}

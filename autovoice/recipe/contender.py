@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from autovoice.graph import Graph
-from autovoice.recipe.component import engine_steps, source
+from autovoice.recipe.component import engine_steps, sources
 from autovoice.recipe.step import Step, loader
 from autovoice.spec import Backend, Component, Precision
 
@@ -29,7 +29,7 @@ class Contender:
 
 def contender_steps(graph: Graph, c: Component, contender: Contender) -> tuple[Step, ...]:
     """The last one is the build."""
-    return (source(graph, c.settled), *engine_steps(graph, contender.of(c), f"_{contender.name}"))
+    return (*sources(graph, c), *engine_steps(graph, contender.of(c), f"_{contender.name}"))
 
 
 def loaded_as(c: Component, contender: Contender) -> Mapping[str, Any]:

@@ -16,23 +16,42 @@ def check_environments(graph: Graph) -> None:
     """Raise ConfigError with every component whose backend cannot build it here, and what to use instead."""
     faults = []
     for c in graph.components:
-        for one in _built(c):
+        for one in variants(c):
             try:
                 environment_of(one)
             except AutovoiceError as e:
-                faults.append(Fault(f"component.{c.name}.backend", e.fact, e.fix))
+                faults.append(Fault(f"{c.place}.backend", e.fact, e.fix))
+        try:
+            _ = c.stand_in and environment_of(c.stand_in)
+        except AutovoiceError as e:
+            faults.append(Fault(f"{c.place}.on_mismatch", e.fact, e.fix))
+        faults += list(_uneven(c))
     if faults:
         raise ConfigError(faults)
 
 
+def _uneven(c: Component) -> Iterator[Fault]:
+    """A tool that calibrates for itself is fed once, with samples of the whole."""
+    used = [m.calibration for m in c.members if m.quantized]
+    if any(u != used[0] for u in used) and implicit(c):
+        fact = f"its members differ in calibration: {', '.join(dict.fromkeys(u.name for u in used))}"
+        fix = f"{c.place}={{members: [{', '.join(m.name for m in c.members)}], calibration: {used[0].name}}}"
+        yield Fault(c.place, fact, fix)
+
+
 def environment_of(c: Component) -> Mapping[str, Any] | None:
     """None where the backend declares none. Raises BuildError for what cannot be built here."""
-    return _asked(repr(c.backend), c.precision.type, _Unhashed(c.backend))
+    return environment(c.backend, c.precision.type)
+
+
+def environment(backend: Backend, precision: str) -> Mapping[str, Any] | None:
+    """The same for whatever is built by a backend in a compute type."""
+    return _asked(repr(backend), precision, _Unhashed(backend))
 
 
 def runs_here(c: Component) -> bool:
     """False for engines that are built for another machine than this one: nothing here can measure them."""
-    return all((environment_of(one) or {}).get(RUNS_HERE, True) for one in _built(c))
+    return all((environment_of(one) or {}).get(RUNS_HERE, True) for one in variants(c))
 
 
 def implicit(c: Component) -> bool:
@@ -41,7 +60,8 @@ def implicit(c: Component) -> bool:
     return wanted and bool((environment_of(c) or {}).get("implicit_int8"))
 
 
-def _built(c: Component) -> Iterator[Component]:
+def variants(c: Component) -> Iterator[Component]:
+    """As what the component is built: its own precision, and the one it is timed against."""
     from autovoice.recipe.component import higher
 
     settled = c.settled

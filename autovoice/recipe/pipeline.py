@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from autovoice.expr import symbols
 from autovoice.graph import Graph
 from autovoice.machine import machine
 from autovoice.recipe.component import audio_of, exports, gates
-from autovoice.recipe.step import TOOLS, Step, closed, engine_of, loader, outputs_of, own, profiles, symbols_of, tensor
-from autovoice.spec import ERRORS, Component
+from autovoice.recipe.step import (
+    TOOLS,
+    Step,
+    closed,
+    engine_of,
+    export_of,
+    loader,
+    outputs_of,
+    own,
+    profiles,
+    symbols_of,
+    tensor,
+)
+from autovoice.spec import ERRORS
 
 
 def inputs(graph: Graph) -> Step:
@@ -17,6 +30,9 @@ def inputs(graph: Graph) -> Step:
     tensors = {t.name: tensor(t) | {"default": t.default, "example": t.example} for t in declared}
     used = closed(symbols_of(t.shape for t in declared), graph.dims)
     dims = profiles(used)
+    for name, d in used.items():
+        if d.profile is not None and symbols(d.profile) <= used.keys():
+            dims[name]["follows"] = d.profile  # between the profile's points too: sizes that belong together
     fields = {"tensors": tensors, "dims": dims, "seed": 0}
     return Step("inputs", "", "inputs", fields, targets=own("inputs"), tools=TOOLS["inputs"])
 
@@ -43,7 +59,7 @@ def swaps(graph: Graph) -> Step:
     """The float32 pipeline with one component after another replaced by its engine: what each one costs."""
     lowered = [c.name for c in graph.components if c.settled.precision.type != "float32"]
     fields = {"components": _components(graph), "outputs": _outputs(graph), "lowered": lowered}
-    return _whole(graph, "swaps", fields, exports(graph, fields["components"]))
+    return _whole(graph, "swaps", fields, {f"export:{c.name}": export_of(c) for c in graph.components})
 
 
 def latency(graph: Graph) -> Step:
@@ -74,6 +90,6 @@ def _components(graph: Graph) -> dict[str, Any]:
 
 
 def _outputs(graph: Graph) -> dict[str, str]:
-    """The pipeline's outputs, each with who makes it."""
-    made: list[Component] = list(graph.components)
-    return {o.tensor.name: c.name for c in made for o in c.outputs if o.tensor.name in graph.outputs}
+    """The pipeline's outputs, each with whose reference holds it."""
+    made = (o.tensor.name for c in graph.parts for o in c.outputs)
+    return {wire: str(graph.producers[wire]) for wire in made if wire in graph.outputs}

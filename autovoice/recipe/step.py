@@ -18,11 +18,13 @@ TOOLS = {
     "import_onnx": ("onnx", "onnxslim"),
     "reference": ("torch", "numpy"),
     "reference_onnx": ("onnxruntime", "numpy"),
+    "fuse": ("onnx",),
     "samples": ("numpy",),
     "coverage": ("numpy",),
     "activations": ("onnxruntime", "numpy"),
     "observe": ("onnxruntime", "onnx", "numpy"),
     "ranges": ("numpy",),
+    "ranges_fused": ("numpy",),
     "methods": (),
     "ranges_given": ("onnx",),
     "ranges_calibrator": ("onnx",),
@@ -80,6 +82,11 @@ def own(kind: str) -> tuple[str, ...]:
 def engine_of(c: Component) -> str:
     """The step that holds the engine to use: where the slower of two builds is dropped, that choice."""
     return f"{c.name}.{'race' if c.raced and c.only_if_faster else 'build'}"
+
+
+def export_of(c: Component) -> str:
+    """The step that holds the component as a float32 ONNX file."""
+    return f"{c.name}.{'fuse' if c.members else 'export'}"
 
 
 def target(t: Target) -> dict[str, Any]:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from autovoice.backends.base import HOST, Array, Session, Shared, backend_from_name, on_host, read_by
+from autovoice.backends.base import HOST, Array, Session, Shared, on_host, read_by
 from autovoice.binding import Binder
 from autovoice.errors import ArtefactError, FeedError, nearest
-from autovoice.hashing import uncached_sha256
 from autovoice.manifest import NAME, read_manifest
+from autovoice.runtime.opened import Opened, opened
 from autovoice.spec import Dim
 
 
 class ComponentSession:
-    """One loaded engine, with its inputs checked. Arrays go in and out by the component's own names."""
+    """One loaded engine, with its inputs checked. Arrays go in and out by the component's own names.
 
-    def __init__(self, name: str, session: Session, inputs: Mapping[str, Any], dims: Mapping[str, Dim]) -> None:
+    `backend` is the name of what runs it.
+    """
+
+    def __init__(self, name: str, opened: Opened, inputs: Mapping[str, Any], dims: Mapping[str, Dim]) -> None:
         self.name = name
-        self.session = session
+        self.session: Session = opened.session
+        self.backend = opened.backend
         self._binder = Binder(inputs, dims)
 
     @property
@@ -48,13 +51,15 @@ class Pipeline:
     ...     audio = pipeline.run(feeds)["audio_output"]
 
     `dims` are the free and derived sizes with the profile that was built, `contract` the pipeline's metadata.
+    `notes` tell which components run on something else than their engines, and why.
     `run` may be called from several threads; engines on a GPU then take turns.
     """
 
     def __init__(
-        self, manifest: Mapping[str, Any], sessions: Mapping[str, Session], stack: ExitStack, shared: Shared
+        self, manifest: Mapping[str, Any], engines: Mapping[str, Opened], stack: ExitStack, shared: Shared
     ) -> None:
         self.manifest = manifest
+        self.notes: tuple[str, ...] = tuple(e.note for e in engines.values() if e.note is not None)
         self.dims = {n: Dim(name=n, **d) for n, d in manifest["dims"].items()}
         self.contract: Mapping[str, Any] = manifest["contract"]
         self.input_names: tuple[str, ...] = tuple(manifest["inputs"])
@@ -64,32 +69,45 @@ class Pipeline:
         self._order = []
         self.components: dict[str, ComponentSession] = {}
         for c in manifest["components"]:
-            session = sessions[c["name"]]
+            engine = engines[c["name"]]
             outputs = {local: o["wire"] for local, o in c["outputs"].items()}
-            self._order.append((session, tuple(c["inputs"].items()), tuple(outputs.items())))
+            self._order.append((engine.session, tuple(c["inputs"].items()), tuple(outputs.items())))
             declared = {local: tensors[wire] for local, wire in c["inputs"].items()}
-            self.components[c["name"]] = ComponentSession(c["name"], session, declared, self.dims)
+            self.components[c["name"]] = ComponentSession(c["name"], engine, declared, self.dims)
         self._stack = stack
         self._turn: AbstractContextManager[Any] = nullcontext()
-        if any(s.memory != HOST for s in sessions.values()):
+        if any(e.session.memory != HOST for e in engines.values()):
             self._turn = shared.lock
 
     @classmethod
-    def load(cls, folder: str | Path, components: Iterable[str] | None = None) -> Pipeline:
+    def load(
+        cls,
+        folder: str | Path,
+        components: Iterable[str] | None = None,
+        on_mismatch: Mapping[str, str] | None = None,
+    ) -> Pipeline:
         """Every engine of a folder, its hash checked first. Raises ArtefactError for a file that was changed.
 
-        With `components`, only those are loaded; `component(name)` then gives them, and `run` is refused.
+        Where an engine does not fit this machine, its policy in the manifest decides, or the one that `on_mismatch`
+        gives for its component. With `components`, only those are loaded; `component(name)` then gives them, and `run`
+        is refused.
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
         try:
-            return cls._loaded(folder, manifest, components)
+            return cls._loaded(folder, manifest, components, on_mismatch or {})
         except (KeyError, TypeError, AttributeError) as e:
             fact = f"{folder / NAME}: is not what was written: {type(e).__name__} {e}"
             raise ArtefactError(fact, "it was edited or cut short; build it again") from e
 
     @classmethod
-    def _loaded(cls, folder: Path, manifest: Mapping[str, Any], components: Iterable[str] | None) -> Pipeline:
+    def _loaded(
+        cls,
+        folder: Path,
+        manifest: Mapping[str, Any],
+        components: Iterable[str] | None,
+        policies: Mapping[str, str],
+    ) -> Pipeline:
         known = [c["name"] for c in manifest["components"]]
         wanted = known if components is None else list(components)
         for name in wanted:
@@ -97,13 +115,14 @@ class Pipeline:
                 raise ArtefactError(f"{folder}: has no component '{name}'", nearest(name, known))
         with ExitStack() as stack:
             shared = stack.enter_context(Shared())
-            sessions = {}
+            engines = {}
             for c in manifest["components"]:
                 if c["name"] in wanted:
-                    sessions[c["name"]] = stack.enter_context(_session(folder, c, shared))
-            kept = [c for c in manifest["components"] if c["name"] in sessions]
+                    engines[c["name"]] = opened(folder, c, shared, policies.get(c["name"]))
+                    stack.enter_context(engines[c["name"]].session)
+            kept = [c for c in manifest["components"] if c["name"] in engines]
             owned = ExitStack()
-            pipeline = cls({**manifest, "components": kept}, sessions, owned, shared)
+            pipeline = cls({**manifest, "components": kept}, engines, owned, shared)
             owned.push(stack.pop_all())  # last: whatever fails before frees everything
         pipeline._whole = len(kept) == len(known)
         return pipeline
@@ -165,24 +184,3 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _session(folder: Path, component: Mapping[str, Any], shared: Shared) -> Session:
-    for file, digest in {component["file"]: component["sha256"], **component.get("beside", {})}.items():
-        _check_file(folder / file, digest)
-    backend = backend_from_name(component["backend"]["loader"], component["backend"]["options"])
-    return backend.session_from_engine(folder / component["file"], tuple(component["outputs"]), shared)
-
-
-def _check_file(path: Path, built: str) -> None:
-    try:
-        digest = uncached_sha256(path)
-    except OSError as e:
-        raise ArtefactError(f"{path}: {e.strerror}", "copy the whole folder, or build it again") from e
-    if digest != built:
-        with suppress(OSError):
-            os.utime(path)  # no longer vouched for by its time: the next build sees the damage and mends it
-        raise ArtefactError(
-            f"{path}: is not the file that was built (sha256 {digest[:12]}…, manifest {built[:12]}…)",
-            "run the build again; it restores the file",
-        )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from autovoice.examples import draw, solved
+from autovoice.expr import evaluate, symbols
 from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, save_point
 
@@ -27,8 +28,15 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def sizes_at(point: str, dims: Mapping[str, Any]) -> dict[str, int]:
-    """The value of every dim at a point; `between` lies halfway from opt to max, or to min where opt is max."""
+    """The value of every dim at a point; `between` lies halfway from opt to max, or to min where opt is max.
+
+    There, too, a dim whose profile follows others follows them.
+    """
     free = {n: _free(point, d) for n, d in dims.items() if d["formula"] is None}
+    for name, d in dims.items():
+        if point == "between" and "follows" in d and symbols(d["follows"]) <= free.keys():
+            size = evaluate(d["follows"], free)
+            free[name] = min(max(d["min"], size - size % d["multiple"]), d["max"])
     return solved(free, {n: d["formula"] for n, d in dims.items() if d["formula"] is not None})
 
 

@@ -13,6 +13,7 @@ from autovoice.calibration.ranges import FILE
 from autovoice.errors import LoweringError
 from autovoice.lowering.exclude import check_keep
 from autovoice.steps.context import Context
+from autovoice.steps.policies import in_fused_names
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def run(context: Context) -> dict[str, Any]:
 
     A precision with a policy also hands it `quantize` and `ranges`, a file, or None where the policy names nothing.
     """
-    fields = context.fields
+    fields = in_fused_names(context)
     lowering = fields["lowering"]
     module, _, name = lowering["target"].rpartition(".")
     function = getattr(importlib.import_module(module), name, None)

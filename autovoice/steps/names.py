@@ -2,3 +2,5 @@
 
 RANKING = "sensitivity.json"
 FOUND = "search.json"
+#: what names of members' graphs have become in the graph that they were merged into
+MERGED = "names.json"

@@ -30,11 +30,20 @@ def run(context: Context) -> dict[str, Any]:
         for point in POINTS:
             got = on_host(session.run(feeds_at(point, fields["reads"], context.needs)))
             wires = {fields["outputs"][name]["wire"]: value for name, value in got.items()}
-            report[point] = parities(wires, load_point(context.needs["reference"], point), point, shapes, audio)
+            report[point] = parities(wires, _reference(context, point), point, shapes, audio)
     gates = fields.get("gates_of", {}).get(_chosen(context.needs["build"]), fields["gates"])
     judge(report, gates)
     untrained = sorted(fields["audio"].keys() - audio.keys())
     return {"parity": report, "gates": judged(gates, report), "untrained": untrained}
+
+
+def _reference(context: Context, point: str) -> dict[str, np.ndarray]:
+    """What the component is held against; of one that is fused, every output by the member that makes it."""
+    made: Mapping[str, str] = context.fields.get("references", {})
+    if not made:
+        return load_point(context.needs["reference"], point)
+    loaded = {role: load_point(context.needs[role], point) for role in set(made.values())}
+    return {wire: loaded[role][wire] for wire, role in made.items()}
 
 
 def _chosen(folder: Path) -> str | None:

@@ -6,7 +6,7 @@ Every number is the median time of calls that wait for their answer, inputs and 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -28,7 +28,7 @@ from autovoice.measure.bench import Timing, timed
 from autovoice.recipe.contender import Contender, contender_steps, loaded_as
 from autovoice.recipe.step import outputs_of
 from autovoice.runtime.pipeline import Pipeline
-from autovoice.spec import BuildSpec, Dim
+from autovoice.spec import BuildSpec, Component, Dim
 from autovoice.table import table
 from autovoice.tasks.run import loaded
 
@@ -53,8 +53,9 @@ def run(invocation: Invocation) -> int:
         feeds = {i: _feeds(invocation, sizes) for i, sizes in enumerate(settings.sizes)}
         wires = {i: on_host(pipeline.run(f, _every_wire(pipeline))) | f for i, f in feeds.items()}
         own = [_own(pipeline, wires[i], feeds[i], settings) for i in wires]
+        in_place = pipeline.notes
     found: dict[str, list[dict[str, Timing]]] = {"autovoice": own}
-    notes = []
+    notes = [f" note: {note}" for note in in_place]
     for contender in settings.against:
         try:
             found[contender.name] = _against(invocation, contender, wires, settings)
@@ -63,7 +64,7 @@ def run(invocation: Invocation) -> int:
     print(_shown(settings, found, [c.name for c in invocation.graph.components]))
     print("\n".join([*notes, f" {_where()}, medians of {settings.runs} calls after {settings.warm_up}, in ms"]))
     path = invocation.folder / "benchmark.json"
-    write_atomically(path, json.dumps(_data(settings, found), indent=1).encode() + b"\n")
+    write_atomically(path, json.dumps(_data(settings, found) | {"in_place": list(in_place)}, indent=1).encode() + b"\n")
     print(path)
     return 0
 
@@ -164,44 +165,52 @@ def _against(
     invocation: Invocation, contender: Contender, wires: Mapping[int, Arrays], settings: Settings
 ) -> list[dict[str, Timing]]:
     graph = invocation.graph
-    steps = [contender_steps(graph, c, contender) for c in graph.components]
+    parts = graph.parts if contender.backend.from_module else graph.components  # modules are never merged
+    steps = [contender_steps(graph, c, contender) for c in parts]
     records = run_steps(invocation, [s for group in steps for s in group])
-    folders = {
-        c.name: invocation.store.folder(records[g[-1].id].key) for c, g in zip(graph.components, steps, strict=True)
-    }
+    folders = {c.name: invocation.store.folder(records[g[-1].id].key) for c, g in zip(parts, steps, strict=True)}
     with machine_shared(alone=True), Shared() as shared, ExitStack() as stack:
         sessions = {}
-        for c in graph.components:
+        for c in parts:
             loader = loaded_as(c, contender)
             sessions[c.name] = stack.enter_context(session_of(loader, folders[c.name], outputs_of(c), shared))
-        return [_timed(invocation, sessions, w, settings) for w in wires.values()]
+        return [_timed(graph.components, parts, sessions, w, settings) for w in wires.values()]
 
 
 def _timed(
-    invocation: Invocation, sessions: Mapping[str, Session], wires: Arrays, settings: Settings
+    components: Sequence[Component],
+    parts: Sequence[Component],
+    sessions: Mapping[str, Session],
+    wires: Arrays,
+    settings: Settings,
 ) -> dict[str, Timing]:
-    graph, found = invocation.graph, {}
-    for c in graph.components:
-        call = timed_call(sessions[c.name], {i.local: wires[i.wire] for i in c.inputs})
+    """`parts` are what runs: of a fused component its members, where they are not merged."""
+    found = {}
+    for c in components:
+        if c.name in sessions:
+            call = timed_call(sessions[c.name], {i.local: wires[i.wire] for i in c.inputs})
+        else:
+            call = _chain(c.members, sessions, wires)
         found[c.name] = timed(call, settings.warm_up, settings.runs)
-    last = sessions[graph.components[-1].name]
-    placed = {n: v for c in graph.components for n, v in _placed(sessions[c.name], c, wires, graph.producers).items()}
+    return found | {WHOLE: timed(_chain(parts, sessions, wires), settings.warm_up, settings.runs)}
 
-    def whole() -> None:
-        made: dict[str, Any] = dict(placed)
-        for c in graph.components:
+
+def _chain(parts: Sequence[Component], sessions: Mapping[str, Session], wires: Arrays) -> Callable[[], None]:
+    """A call of one after another; what none of them makes is where its reader wants it."""
+    own = {o.tensor.name for c in parts for o in c.outputs}
+    placed: dict[str, Any] = {}
+    for c in parts:
+        placed |= sessions[c.name].put({i.wire: wires[i.wire] for i in c.inputs if i.wire not in own})
+
+    def call() -> None:
+        made = dict(placed)
+        for c in parts:
             session = sessions[c.name]
             got = session.run(read_by(session, {i.local: made[i.wire] for i in c.inputs}))
             made |= {o.tensor.name: got[o.local] for o in c.outputs}
-        last.wait()
+        sessions[parts[-1].name].wait()
 
-    return found | {WHOLE: timed(whole, settings.warm_up, settings.runs)}
-
-
-def _placed(session: Session, c: Any, wires: Arrays, producers: Mapping[str, Any]) -> dict[str, Any]:
-    """The external inputs that a component reads, where its session wants them."""
-    external = {i.wire: wires[i.wire] for i in c.inputs if producers[i.wire] is None}
-    return dict(session.put(external))
+    return call
 
 
 # -- what is told --------------------------------------------------------------------------------

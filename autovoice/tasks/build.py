@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from autovoice.builds import Built, build
 from autovoice.invocation import Invocation
 from autovoice.recipe import engine_of
+from autovoice.recipe.fallback import SUFFIX
+from autovoice.recipe.step import export_of
 from autovoice.spec import AUDIO_METRICS, SNR_EQUAL, Component
 from autovoice.store import Record
 from autovoice.table import megabytes, seconds, table
@@ -34,7 +36,8 @@ def build_and_tell(invocation: Invocation) -> Built:
         print(f"\n{summary(built)}\n{manifest}", flush=True)
         return built
     done = f"{'restored' if existed else 'wrote'} {', '.join(built.written)}" if built.written else "nothing to do"
-    print(f"{invocation.title}: {done}, {len(built.plan.steps)} steps reused → {manifest}", flush=True)
+    line = f"{invocation.title}: {done}, {len(built.plan.steps)} steps reused → {manifest}"
+    print("\n".join([*invocation.graph.spec.notes, line]), flush=True)
     return built
 
 
@@ -49,7 +52,7 @@ def summary(built: Built) -> str:
     if not whole and not any(c.raced for c in components):
         rows, columns = [[*row[:-2], row[-1]] for row in rows], [c for c in columns if c != "speed"]
     notes = dict.fromkeys(n for c in components for n in _notes(c, built))
-    return "\n".join([table(columns, rows), *_calibrated(built), *notes])
+    return "\n".join([table(columns, rows), *_calibrated(built), *_standing_by(components, built), *notes])
 
 
 def _row(c: Component, built: Built) -> list[str]:
@@ -63,7 +66,7 @@ def _row(c: Component, built: Built) -> list[str]:
         megabytes(record["size"]),
         *_parity(built.records.get(f"{c.name}.verify")),
         race,
-        _spent(built, c.name),
+        _spent(built, c.name, *(m.name for m in c.members)),
     ]
 
 
@@ -110,7 +113,8 @@ def _calibrated(built: Built) -> Iterator[str]:
                 if c["profile"][0] != c["profile"][1] and c["seen"] != [1, 1]
             )
             yield f" calibrated on {_source(step, built)}, {record.result['samples']} samples: {', '.join(covered)}"
-    for c in (c for c in built.plan.graph.components if c.quantized and c.calibration.source is None):
+    quantized = (p for c in built.plan.graph.components if c.quantized for p in c.parts if p.quantized)
+    for c in (c for c in quantized if c.calibration.source is None):
         yield f" ranges of {c.name}: {c.calibration.ranges or c.calibration.name}"
     if "swaps" in built.records:
         swaps = built.records["swaps"].result
@@ -118,12 +122,25 @@ def _calibrated(built: Built) -> Iterator[str]:
         yield f" end to end at {swaps['point']}, float32 but for: {', + '.join(told)}"
 
 
+def _standing_by(components: Iterable[Component], built: Built) -> Iterator[str]:
+    """`onnxruntime stands by, where an engine does not fit: vocoder (55.7 MB, 115.6 dB ≥ 60)`."""
+    told: dict[str, list[str]] = {}
+    for c in components:
+        if c.stand_in is not None:
+            size = megabytes(built.records[f"{c.name}.build{SUFFIX}"].result["size"])
+            parity = _parity(built.records.get(f"{c.name}.verify{SUFFIX}"))[0]
+            told.setdefault(c.stand_in.backend.name, []).append(f"{c.name} ({size}, {parity})")
+    for name, engines in told.items():
+        yield f" {name} stands by, where an engine does not fit: {', '.join(engines)}"
+
+
 def _source(step: str, built: Built) -> str:
     """`speech`, or of a component's own samples `npy (encoder)`."""
     name, _, own = step.rpartition(".")
     if not own or not name:
         return step.removeprefix("coverage_")
-    return next(f"{c.calibration.name} ({name})" for c in built.plan.graph.components if c.name == name)
+    every = (p for c in built.plan.graph.components for p in (c, *c.members))
+    return next(f"{p.calibration.name} ({name})" for p in every if p.name == name)
 
 
 def _notes(c: Component, built: Built) -> Iterator[str]:
@@ -141,10 +158,11 @@ def _notes(c: Component, built: Built) -> Iterator[str]:
     if (_ratio(c, built) or 0) >= 1 and "chosen" not in record and c.precision.higher:
         higher, name = c.precision.higher.name, c.precision.name
         yield f" note: {c.name} is slower in {name} than in {higher}; only_if_faster=true keeps {higher} there"
-    weights = built.records[f"{c.name}.export"].result.get("weights", {})
-    if weights.get("missing"):
-        share = f"{weights['loaded']} of {weights['loaded'] + weights['missing']} parameters"
-        yield f" note: {c.name} has {share} from {weights['checkpoint']}, the rest is seeded"
+    for part in c.parts:
+        weights = built.records[export_of(part)].result.get("weights", {})
+        if weights.get("missing"):
+            share = f"{weights['loaded']} of {weights['loaded'] + weights['missing']} parameters"
+            yield f" note: {part.name} has {share} from {weights['checkpoint']}, the rest is seeded"
     meant = any(c.precision.judged_as in by for m, by in c.gate.component.items() if m in AUDIO_METRICS)
     verify = built.records.get(f"{c.name}.verify")
     if verify is None:
@@ -154,7 +172,8 @@ def _notes(c: Component, built: Built) -> Iterator[str]:
         yield f" note: no audio distances of {wire}: they mean nothing where weights are untrained"
 
 
-def _spent(built: Built, component: str) -> str:
+def _spent(built: Built, *components: str) -> str:
     """Seconds of the steps that ran now; reused ones cost nothing."""
-    spent = [built.ran[p.step.id].seconds for p in built.plan.of(component) if p.step.id in built.ran]
+    planned = [p.step.id for name in components for p in built.plan.of(name)]
+    spent = [built.ran[step].seconds for step in planned if step in built.ran]
     return seconds(sum(spent)) if spent else "reused"

@@ -28,6 +28,7 @@ from autovoice.invocation import Invocation
 from autovoice.spec import Calibration, Target
 from autovoice.store import Record
 from autovoice.table import megabytes
+from autovoice.tasks.plan import tell
 
 EXAMPLE = "autovoice task=calibration_data input=my_recordings/ output=data.npz samples=100"
 #: candidates for a sample, and the most of them that are drawn for the sake of choice alone
@@ -55,6 +56,7 @@ def run(invocation: Invocation) -> int:
     request = _request(invocation)
     invocation.check()
     calibration = _calibration(invocation, request)
+    tell(invocation.graph)
     store = invocation.store
     store.prepare()
     with store.in_use():

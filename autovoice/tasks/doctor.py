@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes.util
 import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from autovoice.errors import AutovoiceError
+from autovoice.config.auto import first_fit, told
+from autovoice.config.choices import ChoiceReader
+from autovoice.config.reader import Reader
+from autovoice.cuda.device import gpus, why_none
+from autovoice.errors import AutovoiceError, ConfigError, first_line
 from autovoice.invocation import Invocation
+from autovoice.recipe.environment import environment
 from autovoice.sources import tool_version
+from autovoice.spec import RUNS_HERE
 from autovoice.table import table
 
 _INSTALL = "pip install 'autovoice"
@@ -26,9 +32,13 @@ _TOOLS = {
     "swift-f0": ("task=convert", f"{_INSTALL}'"),
     "transformers": ("component/content_encoder=hubert", f"{_INSTALL}[hubert]'"),
     "hydra-joblib-launcher": ("hydra/launcher=joblib", f"{_INSTALL}[joblib]'"),
-    "tensorrt": ("no backend of this version uses it yet", f"{_INSTALL}[tensorrt]'"),
-    "tensorrt-rtx-cu13-libs": ("no backend of this version uses it yet", f"{_INSTALL}[tensorrt-rtx]'"),
+    "tensorrt": ("backend=tensorrt", f"{_INSTALL}[tensorrt]'"),
+    "tensorrt-rtx-cu13-libs": ("backend=tensorrt_rtx", f"{_INSTALL}[tensorrt-rtx]'"),
+    "cuda-python": ("run TensorRT's engines", f"{_INSTALL}[tensorrt]'"),
 }
+#: the backends that say themselves what they need, and which of them is taken
+_ASKED = ("tensorrt", "tensorrt_rtx")
+_CHOICE = "auto"
 
 
 def run(invocation: Invocation) -> int:
@@ -36,7 +46,7 @@ def run(invocation: Invocation) -> int:
     rows = [(name, found, what, "" if found else add) for name, found, what, add in _tools()]
     print(table(["tool", "installed", "for", "to add it"], [(n, f or "no", w, a) for n, f, w, a in rows]))
     print()
-    print(table(["can", "how"], [*_machine(), *_store(invocation)]))
+    print(table(["can", "how"], [*_machine(), *_backends(invocation), *_store(invocation)]))
     return 0
 
 
@@ -53,18 +63,46 @@ def _machine() -> Iterator[tuple[str, str]]:
         yield "backend=onnxruntime", f"providers {', '.join(onnxruntime.get_available_providers())}"
     except ImportError as e:
         yield "backend=onnxruntime", f"no: {e}"
-    yield "NVIDIA GPU", _gpu()
+    yield "backend=torch", _torch()
+    found = gpus()
+    if not found:
+        yield "NVIDIA GPU", f"no: {why_none()}"
+    for gpu in found:
+        yield "NVIDIA GPU", f"{gpu.name}, compute capability {gpu.compute_capability}, {gpu.memory / 2**30:.0f} GiB"
 
 
-def _gpu() -> str:
-    """By the driver's own library: it needs no toolkit and no Python package."""
-    name = ctypes.util.find_library("cuda")
-    if name is None:
-        return "no: there is no NVIDIA driver (libcuda) on this machine"
-    count = ctypes.c_int(0)
-    driver = ctypes.CDLL(name)
-    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-    return f"no: the driver answers error {status}" if status else f"{count.value} device(s)"
+def _torch() -> str:
+    try:
+        import torch
+    except (ImportError, OSError) as e:
+        return f"no: {first_line(e)}"
+    if torch.cuda.is_available():
+        return f"on cuda, {torch.cuda.get_device_name()}"
+    return f"on the CPU: {'it sees no GPU' if torch.version.cuda else 'this torch was built without CUDA'}"
+
+
+def _backends(invocation: Invocation) -> Iterator[tuple[str, str]]:
+    """What each of them needs of this machine, in its own words, and what the choice among them would be."""
+    reader = ChoiceReader(invocation.data, invocation.lookup)
+    for name in _ASKED:
+        backend = reader.named("backend", name, "backend", reader.backend)
+        try:
+            found = environment(backend, "float32") or {}
+        except AutovoiceError as e:
+            yield f"backend={name}", f"no: {e.fact}"
+            continue
+        yield f"backend={name}", ", ".join(_stated(k, v) for k, v in found.items())
+    order = reader.named("backend", _CHOICE, "backend", reader.backend_or_order)
+    precision = reader.choice(Reader({}, "", reader.faults), "precision", reader.precision)
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    yield f"backend={_CHOICE}", told([first_fit(precision, order)])[0].removeprefix(f"backend {_CHOICE} ")
+
+
+def _stated(key: str, value: Any) -> str:
+    if key == RUNS_HERE:
+        return "which this machine has" if value else "for other machines than this one"
+    return f"{key} {' '.join(value) if isinstance(value, list) else value}"
 
 
 def _store(invocation: Invocation) -> Iterator[tuple[str, str]]:

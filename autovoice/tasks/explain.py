@@ -10,7 +10,8 @@ from autovoice.tasks.plan import headline
 def run(invocation: Invocation) -> int:
     print(headline(invocation))
     last = invocation.store.last(invocation.graph.spec.pipeline.name)
-    wanted = invocation.settings.targets
+    targets = invocation.settings.targets
+    wanted = {p.name for c in invocation.graph.components if c.name in targets for p in (*c.members, c)}
     for planned in invocation.plan.steps:
         if wanted and planned.step.component not in wanted:
             continue

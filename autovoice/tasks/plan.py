@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterable
 
+from autovoice.graph import Graph
 from autovoice.invocation import Invocation
 from autovoice.plan import Plan, Planned
 
@@ -17,9 +18,16 @@ def run(invocation: Invocation) -> int:
 
 
 def headline(invocation: Invocation) -> str:
-    """`voice_conversion on onnxruntime, fp16: 32 steps, 9 to run, 23 reused`."""
+    """`voice_conversion on onnxruntime, fp16: 32 steps, 9 to run, 23 reused`, below what was chosen for the user."""
     steps, left = len(invocation.plan.steps), len(invocation.plan.to_run)
-    return f"{invocation.title}: {steps} steps, {left} to run, {steps - left} reused"
+    lines = [*invocation.graph.spec.notes, f"{invocation.title}: {steps} steps, {left} to run, {steps - left} reused"]
+    return "\n".join(lines)
+
+
+def tell(graph: Graph) -> None:
+    """Print what was chosen for the user, where no headline says it."""
+    for note in graph.spec.notes:
+        print(note, flush=True)
 
 
 def shown(plan: Plan, only_runs: bool = False) -> str:
@@ -27,7 +35,8 @@ def shown(plan: Plan, only_runs: bool = False) -> str:
 
     With `only_runs`, what is reused is left out, and a component with nothing to run takes one line.
     """
-    groups = [("pipeline", plan.of("")), *((c.name, plan.of(c.name)) for c in plan.graph.components)]
+    components = [p.name for c in plan.graph.components for p in (*c.members, c)]  # members before what they make up
+    groups = [("pipeline", plan.of("")), *((name, plan.of(name)) for name in components)]
     blocks = [(name, _lines(steps, only_runs)) for name, steps in groups]
     wide = max(len(name) for name, _ in blocks)
     names = max((len(line[0]) for _, lines in blocks for line in lines), default=0)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from autovoice.errors import FeedError, StoreError
+import sys
+from pathlib import Path
+
+from autovoice.config.mismatch import KEY as ON_MISMATCH
+from autovoice.engine_folder import OWN, engine_folder
+from autovoice.errors import ArtefactError, FeedError, StaleError, StoreError
 from autovoice.files import write_atomically
 from autovoice.invocation import Invocation
+from autovoice.manifest import read_manifest
 from autovoice.npz import npz_bytes, read_npz
 from autovoice.runtime.pipeline import Pipeline
+from autovoice.spec import REBUILD
 
 
 def run(invocation: Invocation) -> int:
@@ -26,10 +33,56 @@ def run(invocation: Invocation) -> int:
 
 
 def loaded(invocation: Invocation) -> Pipeline:
-    """The pipeline of `folder=`, or of this configuration, built first where something is missing."""
-    folder = invocation.settings.folder
-    if folder is None:
-        from autovoice.tasks.build import build_and_tell
+    """The pipeline of `folder=`, of the folder that the configuration names, or of the build, made where it is missing.
 
-        folder = build_and_tell(invocation).folder
-    return Pipeline.load(folder)
+    Says which folder it is, and which components run on something else than their engines.
+    """
+    folder = invocation.settings.folder or _named(invocation) or _built(invocation)
+    try:
+        pipeline = Pipeline.load(folder, on_mismatch=_rebuilt(invocation, folder))
+    except StaleError as e:
+        pipeline = Pipeline.load(_built_again(invocation, folder, e))
+    for note in pipeline.notes:
+        print(f" {note}", flush=True)
+    return pipeline
+
+
+def _named(invocation: Invocation) -> Path | None:
+    """The folder that the configuration names. Raises ArtefactError where another pipeline's engines are in it."""
+    settings = invocation.settings
+    name = str((invocation.data.get("pipeline") or {}).get("name"))
+    found = engine_folder(name, settings.engine_folders, settings.shared_engines)
+    for warning in found.warnings:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    if found.path is None:
+        return None
+    held = read_manifest(found.path)["pipeline"]
+    if held != name:
+        fix = f"tensorrt.{name}.engine_dir=/its/own/folder, or {found.said_by}=null"
+        raise ArtefactError(f"{found.said_by}: '{found.path}' holds engines of {held}, not of {name}", fix)
+    print(f"engines: {found.path} ({found.said_by})", flush=True)
+    return found.path
+
+
+def _built(invocation: Invocation, how: str = OWN) -> Path:
+    from autovoice.tasks.build import build_and_tell
+
+    folder = build_and_tell(invocation).folder
+    print(f"engines: {folder} ({how})", flush=True)
+    return folder
+
+
+def _rebuilt(invocation: Invocation, folder: Path) -> dict[str, str]:
+    """The components of the folder whose engines this configuration builds again where they do not fit."""
+    nodes, general = invocation.data.get("component") or {}, invocation.data.get(ON_MISMATCH)
+    names = (c["name"] for c in read_manifest(folder)["components"])
+    policies = {n: (nodes.get(n) or {}).get(ON_MISMATCH) or general for n in names}
+    return {name: policy for name, policy in policies.items() if policy == REBUILD}
+
+
+def _built_again(invocation: Invocation, folder: Path, error: StaleError) -> Path:
+    """The folder of the whole configuration, built here and now. Raises the error where that is another pipeline's."""
+    if read_manifest(folder)["pipeline"] != invocation.graph.spec.pipeline.name:
+        raise error
+    print(f"{error.fact}: built again here ({ON_MISMATCH}={REBUILD})", flush=True)
+    return _built(Invocation(invocation.data, invocation.overrides, invocation.lookup), "built again")

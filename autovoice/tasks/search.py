@@ -20,6 +20,7 @@ from autovoice.recipe.search import search_steps
 from autovoice.recipe.step import policy
 from autovoice.spec import Component
 from autovoice.steps.names import FOUND
+from autovoice.tasks.plan import tell
 from autovoice.tasks.sensitivity import quantized
 
 
@@ -28,6 +29,7 @@ def run(invocation: Invocation) -> int:
     invocation.check()
     target = _target(invocation)
     components = quantized(invocation)
+    tell(invocation.whole_graph)
     steps = search_steps(invocation.whole_graph, components)
     invocation.store.prepare()
     with invocation.store.in_use():

@@ -13,11 +13,13 @@ from autovoice.recipe.search import sensitivity_steps
 from autovoice.spec import Component
 from autovoice.steps.names import RANKING
 from autovoice.table import table
+from autovoice.tasks.plan import tell
 
 
 def run(invocation: Invocation) -> int:
     invocation.check()
     components = quantized(invocation)
+    tell(invocation.whole_graph)
     steps = sensitivity_steps(invocation.whole_graph, components)
     invocation.store.prepare()
     with invocation.store.in_use():
@@ -36,6 +38,7 @@ def quantized(invocation: Invocation) -> list[Component]:
     Raises ConfigError where that is none.
     """
     wanted = invocation.settings.targets
+    _check_whole(invocation)
     found = [c for c in invocation.whole_graph.components if c.quantized and (not wanted or c.name in wanted)]
     if not found:
         fact = f"{', '.join(wanted)}: quantizes nothing" if wanted else "no component quantizes anything"
@@ -45,6 +48,18 @@ def quantized(invocation: Invocation) -> list[Component]:
         fix = "calibration=npz calibration.files=data.npz"
         raise ConfigError([Fault(f"component.{c.name}.calibration", fact, fix)])
     return found
+
+
+def _check_whole(invocation: Invocation) -> None:
+    """Nodes are tried in a component's own graph; what is found there holds in what it is fused into."""
+    targets = invocation.settings.targets
+    faults = []
+    for c in (c for c in invocation.graph.components if c.members and c.name in targets):
+        fact = f"'{c.name}' is fused of {', '.join(m.name for m in c.members)}"
+        fix = f"one after another: fuse=null targets=[{c.members[0].name}]; their policies hold in the fused one"
+        faults.append(Fault("targets", fact, fix))
+    if faults:
+        raise ConfigError(faults)
 
 
 def shown(name: str, ranking: Sequence[Mapping[str, Any]], samples: int) -> str:

@@ -63,6 +63,9 @@ def _config(module: ModuleType, builder: Any, features: Features, request: Reque
     options, config = request.options, builder.create_builder_config()
     config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, options.workspace_mb * _MIB)
     config.builder_optimization_level = options.builder_optimization_level
+    config.avg_timing_iterations = options.avg_timing_iterations
+    if options.max_aux_streams >= 0:
+        config.max_aux_streams = options.max_aux_streams
     config.profiling_verbosity = module.ProfilingVerbosity.DETAILED  # without it the inspector tells names alone
     set_flag(config, module.BuilderFlag.TF32, request.precision == "tfloat32")
     set_flag(config, module.BuilderFlag.VERSION_COMPATIBLE, options.version_compatible)

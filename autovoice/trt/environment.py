@@ -20,7 +20,7 @@ def tensorrt(backend: Backend, precision: str) -> dict[str, Any]:
     """Version, GPU, and whether it can quantize by itself. Raises BuildError for what cannot be built here."""
     build_options(backend.options)
     version = installed(TENSORRT)
-    gpu = _gpu("tensorrt builds on the kind of GPU that runs the engine")
+    gpu = _gpu("tensorrt builds on the kind of GPU that runs the engine, and there is none here")
     _check_type(precision, [gpu.compute_capability], gpu.name)
     return {
         "tensorrt": str(version),
@@ -36,7 +36,7 @@ def tensorrt_rtx(backend: Backend, precision: str) -> dict[str, Any]:
     version = installed(RTX)
     targets = list(options.compute_capabilities)
     if not targets:
-        fact = "tensorrt_rtx was given no compute capability to build for"
+        fact = "tensorrt_rtx has no GPU to build for"
         targets = [_gpu(fact, "backend.options.compute_capabilities=['8.9']").compute_capability]
     for target in targets:
         if target not in RTX_TARGETS:
@@ -50,10 +50,10 @@ def tensorrt_rtx(backend: Backend, precision: str) -> dict[str, Any]:
 _WITHOUT = "backend=tensorrt_rtx makes engines without one, backend=onnxruntime runs anywhere"
 
 
-def _gpu(need: str, fix: str = _WITHOUT) -> Gpu:
+def _gpu(fact: str, fix: str = _WITHOUT) -> Gpu:
     found = gpus()
     if not found:
-        raise BuildError(f"{need}, and there is none here: {why_none()}", fix)
+        raise BuildError(f"{fact}: {why_none()}", fix)
     return found[0]
 
 

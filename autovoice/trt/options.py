@@ -17,13 +17,16 @@ class BuildOptions:
     """What makes an engine.
 
     `workspace_mb`: MiB that a layer may use beside its inputs and outputs; `builder_optimization_level` 0 (fast to
-    build) … 5 (tries most); `timing_cache` keeps timings of tactics in the store; `hardware_compatibility` and
+    build) … 5 (tries most); `max_aux_streams` run what is independent side by side, −1 leaves that to the tool;
+    `avg_timing_iterations` average that many timings of each tactic; `timing_cache` keeps timings of tactics in the store; `hardware_compatibility` and
     `version_compatible` trade speed for engines that other GPUs and versions can load; `profile_layers` times each
     layer after the build; `compute_capabilities` are the GPUs that an ahead-of-time engine is for.
     """
 
     workspace_mb: int = 512
     builder_optimization_level: int = 3
+    max_aux_streams: int = -1
+    avg_timing_iterations: int = 1
     timing_cache: bool = True
     hardware_compatibility: str = "none"
     version_compatible: bool = False
@@ -54,6 +57,9 @@ def build_options(given: Mapping[str, Any]) -> BuildOptions:
     if made.builder_optimization_level not in LEVELS:
         fact = f"backend.options.builder_optimization_level: {made.builder_optimization_level}"
         raise BuildError(fact, "0 to 5; 3 is the default")
+    if made.avg_timing_iterations < 1 or made.max_aux_streams < -1:
+        fact = f"avg_timing_iterations {made.avg_timing_iterations}, max_aux_streams {made.max_aux_streams}"
+        raise BuildError(f"backend.options: {fact}", "at least 1, and at least -1")
     if made.hardware_compatibility not in COMPATIBILITIES:
         fact = f"backend.options.hardware_compatibility: '{made.hardware_compatibility}'"
         raise BuildError(fact, nearest(made.hardware_compatibility, COMPATIBILITIES))

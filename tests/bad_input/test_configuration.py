@@ -66,12 +66,12 @@ CASES = {
     "backend": (
         ["backend=onnxrutime"],
         "backend=onnxrutime: no such option in group 'backend' (asked for by config)",
-        "did you mean 'onnxruntime'? available: onnxruntime",
+        "did you mean 'onnxruntime'? available: auto, onnxruntime, tensorrt, tensorrt_rtx, torch",
     ),
     "backend of a component": (
         ["component.synth.backend=onnxrutime"],
         "component.synth.backend: unknown backend 'onnxrutime'",
-        "did you mean 'onnxruntime'? available: onnxruntime",
+        "did you mean 'onnxruntime'? available: auto, onnxruntime, tensorrt, tensorrt_rtx, torch",
     ),
     "gate of a component": (
         ["component.synth.gate=loose"],
@@ -93,7 +93,7 @@ CASES = {
         ["+component.synth.modle=3"],
         "component.synth.modle: unknown key 'modle'",
         "did you mean 'model'? available: backend, calibration, checkpoint, dims, export, gate, inputs, keep, model, "
-        "only_if_faster, onnx, outputs, precision, quantize, seed",
+        "on_mismatch, only_if_faster, onnx, outputs, precision, quantize, seed",
     ),
     "key typo in a dim": (
         ["+dims.length.mxa=3"],
@@ -108,7 +108,7 @@ CASES = {
     "key typo in paths": (
         ["+paths.output=elsewhere"],
         "paths.output: unknown key 'output'",
-        "did you mean 'outputs'? available: outputs",
+        "did you mean 'outputs'? available: outputs, tensorrt_engines",
     ),
     "key below null": (
         ["component.embedder.checkpoint.path=weights/e.pt"],

@@ -249,4 +249,6 @@ def test_a_backend_that_is_not_installed(toy: Project) -> None:
     path.write_text(path.read_text().replace('"loader": "onnxruntime"', '"loader": "os"'))
     with pytest.raises(ArtefactError) as caught:
         Pipeline.load(toy.folder)
-    assert str(caught.value) == "backend 'os' is not installed here\n  available: onnxruntime"
+    assert str(caught.value) == (
+        "backend 'os' is not installed here\n  available: onnxruntime, tensorrt, tensorrt_rtx, torch"
+    )

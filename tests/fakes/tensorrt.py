@@ -630,6 +630,8 @@ class Config:
         self.profiling_verbosity = trt.ProfilingVerbosity.LAYER_NAMES_ONLY
         self.hardware_compatibility_level = trt.HardwareCompatibilityLevel.NONE
         self.builder_optimization_level = 3
+        self.avg_timing_iterations = 1
+        self.max_aux_streams = 0
         self.max_aux_streams = -1
         self.progress_monitor: Any = None
         self.timing_cache: TimingCache | None = None

@@ -1,0 +1,101 @@
+"""`auto:` among the backends: the first of an order that can build and run a component here, and why no better one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from autovoice.config.reader import Reader
+from autovoice.errors import AutovoiceError, Fault, choices
+from autovoice.recipe.environment import environment_of, runs_here, variants
+from autovoice.spec import Backend, Component, Gate, Precision, Target
+
+if TYPE_CHECKING:
+    from autovoice.config.choices import ChoiceReader
+
+
+@dataclass(frozen=True)
+class Order:
+    """Backends to choose among, the best first; `name` is the group's option that holds them."""
+
+    name: str
+    backends: tuple[Backend, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for a component, and why each better one was not."""
+
+    component: str
+    order: str
+    backend: str
+    passed: tuple[str, ...]
+
+
+def read_order(reader: ChoiceReader, r: Reader) -> Order:
+    """The node of a group's option that names others: `auto: {order: […], options: {name: {…}}}`."""
+    auto = r.child("auto")
+    names, options = auto.strings("order"), auto.child("options")
+    if not names:
+        auto.fault("order", "names no backend", "order: [tensorrt, onnxruntime]")
+    found = []
+    for name in names:
+        backend = reader.named("backend", name, auto.path("order"), reader.backend)
+        found.append(replace(backend, options={**backend.options, **options.take(name, dict, {})}))
+    for name in options.data.keys() - set(names):  # of one that is left out of the order they are of no meaning
+        node = reader.lookup("backend", name, options.path(name))
+        reader.faults += [node] if isinstance(node, Fault) else []
+    spec = Order(r.take("name", str), tuple(found) or (Backend("", "", ()),))
+    auto.done()
+    r.done()
+    return spec
+
+
+def fitted(c: Component, order: Order, faults: list[Fault]) -> tuple[Component, Choice]:
+    """The component on the first backend that fits, without one on the last, whose own faults then say the rest."""
+    passed: list[str] = []
+    for backend in order.backends:
+        on = replace(c, backend=backend)
+        why = why_not(on)
+        if why is None:
+            return on, Choice(c.name, order.name, backend.name, tuple(passed))
+        passed.append(why)
+    fact = f"none of {choices(b.name for b in order.backends)} can build it in {c.precision.name}: {'; '.join(passed)}"
+    faults.append(Fault(f"component.{c.name}.backend", fact, "precision=fp32, which every backend has"))
+    return c, Choice(c.name, order.name, c.backend.name, tuple(passed))
+
+
+def first_fit(precision: Precision, order: Order) -> Choice:
+    """What any module would be built on in a precision."""
+    made = (Target(""), None, None, (), (), precision, order.backends[-1], Gate({}, {}))
+    return fitted(Component("", *made, quantize=precision.quantize), order, [])[1]
+
+
+def why_not(c: Component) -> str | None:
+    """Why its backend cannot build and run the component here; None where it can."""
+    name = c.backend.name
+    for one in variants(c):
+        if one.precision.type not in c.backend.types:
+            return f"{name} has no {one.precision.name}"
+    if c.backend.from_module and c.model is None:
+        return f"{name} runs modules, and this is an ONNX file"
+    try:
+        for one in variants(c):
+            environment_of(one)
+        here = runs_here(c)
+    except AutovoiceError as e:
+        return e.fact if e.fact.startswith(name) else f"{name}: {e.fact}"
+    return None if here else f"{name} would build for other machines than this one"
+
+
+def told(made: Iterable[Choice]) -> tuple[str, ...]:
+    """`backend auto → onnxruntime: tensorrt is not installed here`; a line for each different choice."""
+    groups: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for c in made:
+        groups.setdefault((c.order, c.backend, c.passed), []).append(c.component)
+    lines = []
+    for (order, backend, passed), names in groups.items():
+        where = f" ({', '.join(names)})" if len(groups) > 1 else ""
+        lines.append(f"backend {order} → {backend}{where}" + (f": {'; '.join(passed)}" if passed else ""))
+    return tuple(lines)

@@ -1,0 +1,54 @@
+"""What members of a fused component keep and quantize, as one policy of the graph that they were merged into."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import onnx
+
+from autovoice.errors import LoweringError
+from autovoice.lowering.exclude import check_keep, kept_nodes
+from autovoice.lowering.policy import chosen_nodes
+from autovoice.steps.context import Context
+from autovoice.steps.names import MERGED
+
+
+def in_fused_names(context: Context) -> Mapping[str, Any]:
+    """The step's fields; with `members`, their policies resolved in their own graphs and put in place of `keep`, …
+
+    First and last node, patterns and inputs mean what they mean in the member alone.
+    """
+    fields = context.fields
+    if "members" not in fields:
+        return fields
+    names = json.loads((context.needs["export"] / MERGED).read_bytes())
+    kept, chosen = [], []
+    common = set.intersection(*({*m["keep"]["op_types"]} for m in fields["members"].values()))
+    for member, policy in fields["members"].items():
+        model = onnx.load(context.needs[f"export:{member}"] / "model.onnx")
+        renamed, types = names[member]["nodes"], {n.name: n.op_type for n in model.graph.node}
+        try:
+            check_keep(model, policy["own_keep"])
+            kept += [renamed.get(n, n) for n in kept_nodes(model, policy["keep"]) if types[n] not in common]
+            if "quantize" in policy:
+                chosen += [renamed.get(n, n) for n in chosen_nodes(model, policy["quantize"], policy["keep"])]
+        except LoweringError as e:
+            raise LoweringError(f"{member}: {e.fact}", e.fix) from e
+    keep = {"op_types": sorted(common), "nodes": _exactly(kept), "inputs": []}
+    found: dict[str, Any] = {**fields, "keep": keep}
+    if "own_keep" in fields:  # what the members ask for has been checked, each in its own names
+        found["own_keep"] = {"op_types": [], "nodes": [], "inputs": []}
+    return found | ({"quantize": _policy(fields["quantize"], chosen)} if "quantize" in fields else {})
+
+
+def _policy(given: Mapping[str, Any], chosen: list[str]) -> dict[str, Any]:
+    whole = {"include": [], "exclude": [], "first": True, "last": True, "nodes": chosen}
+    return {**given, **whole} | ({} if chosen else {"op_types": []})
+
+
+def _exactly(names: Iterable[str]) -> list[str]:
+    """Patterns that match these names alone."""
+    return [glob.escape(name) for name in names]

@@ -1,0 +1,130 @@
+"""A lowered ONNX file → an engine with its sidecar and its layers, and the proof of what precision is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from packaging.version import Version
+
+from autovoice.cuda.device import gpus
+from autovoice.errors import PrecisionError
+from autovoice.machine import gpu_alone
+from autovoice.measure.precision import heavy_types
+from autovoice.trt import inspector
+from autovoice.trt.builder import BuiltEngine, engine_from_request
+from autovoice.trt.log import Log
+from autovoice.trt.options import session_options
+from autovoice.trt.request import Request
+from autovoice.trt.session import EngineSession
+from autovoice.trt.sidecar import layers_of, read_sidecar, write_sidecar
+from autovoice.trt.versions import Tool, features, imported
+
+#: calls of the profile that tells how long each layer takes
+_PROFILED = 20
+
+
+def make_engine(
+    tool: Tool, options: Mapping[str, Any], model: Path, engine: Path, fields: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write `engine` and what stands beside it; what it computes in, told by whom, and the names of these files.
+
+    Raises BuildError in the tool's words, and PrecisionError for convolutions or products in another type than asked.
+    """
+    module = imported(tool)
+    has = features(tool, Version(module.__version__))
+    request, log = Request.of(model, options, fields), Log(module)
+    with gpu_alone():  # tactics are timed: another build beside would be in the times
+        try:
+            made = engine_from_request(module, has, request, log)
+        finally:
+            engine.with_name("builder.log").write_text(log.text())
+        engine.write_bytes(made.plan)
+        if made.calibration_cache is not None:
+            engine.with_name("calibration.cache").write_bytes(made.calibration_cache)
+        beside = [write_sidecar(engine, _sidecar(tool, module.__version__, made, request)).name]
+        if has.ahead_of_time and not _runs_here(request.environment):
+            return {**made.types, "told_by": "network", "beside": beside}
+        layers = _layers(module, engine, request, log)
+    layers_of(engine).write_text(inspector.dump(layers))
+    missed = check_types(layers, heavy_types(onnx.load(model)), request)
+    told = {**inspector.summary(layers), "told_by": "inspector", "missed": missed}
+    if request.implicit is None and not told["heavy"]:  # kernels that fuse everything tell their borders alone
+        told |= {"file": made.types["file"], "told_by": "network"}
+    return told | {"beside": [*beside, layers_of(engine).name]}
+
+
+def _sidecar(tool: Tool, version: str, made: BuiltEngine, request: Request) -> dict[str, Any]:
+    e = request.environment
+    return {
+        "tool": tool.name,
+        "version": version,
+        "gpu": e.get("gpu"),
+        "compute_capability": e.get("compute_capabilities") or [e["compute_capability"]],
+        "portable": request.options.hardware_compatibility != "none" or request.options.version_compatible,
+        "inputs": dict(made.inputs),
+        "outputs": dict(made.outputs),
+        "profiles": [dict(profile) for profile in request.profiles],
+    }
+
+
+def _runs_here(environment: Mapping[str, Any]) -> bool:
+    return any(g.compute_capability in environment["compute_capabilities"] for g in gpus())
+
+
+def _layers(module: Any, engine: Path, request: Request, log: Log) -> list[inspector.Layer]:
+    """What the inspector says, each layer timed where that is asked for."""
+    sidecar = read_sidecar(engine)
+    options = {**asdict(session_options({})), "cuda_graphs": False}
+    with EngineSession(module, engine, sidecar, tuple(sidecar["outputs"]), options, log=log) as session:
+        layers = inspector.layers_of(module, session.engine, heavy_types(onnx.load(request.model)))
+        if not request.options.profile_layers:
+            return layers
+        return inspector.with_times(layers, session.profile(_noise(request), _PROFILED))
+
+
+def _noise(request: Request) -> dict[str, np.ndarray]:
+    """Inputs of the opt shape to be timed with, not judged by."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for name, t in request.inputs.items():
+        shape = request.profiles[0][name]["opt"]
+        kind = np.dtype(t["dtype"])
+        found[name] = rng.standard_normal(shape).astype(kind) if kind.kind == "f" else np.ones(shape, kind)
+    return found
+
+
+def check_types(layers: list[inspector.Layer], asked: Mapping[str, str], request: Request) -> int:
+    """How many layers of a quantized build came out in a higher type than the graph gives them.
+
+    `asked` is the type of every convolution and product. Raises PrecisionError for any that should be floating point
+    of one type and is another, and where the builder chooses for itself, for a share below the least.
+    """
+    if request.implicit is not None:
+        _check_share(layers, request)
+        return 0
+    wrong = []
+    for layer in (x for x in layers if x.heavy and x.type is not None):
+        wanted = {asked[n] for node in layer.nodes for n in (node, *node.split("+")) if n in asked}
+        if wanted and layer.type not in wanted:
+            wrong.append((layer, wanted))
+    floats = [(x, w) for x, w in wrong if not w & {"int8", "float8"}]
+    if floats:
+        layer, wanted = floats[0]
+        fact = f"asked {' and '.join(sorted(wanted))}, but {len(floats)} layers are not: {layer.name} is {layer.type}"
+        raise PrecisionError(fact, "the engine is not what was asked for; name the node in keep.nodes if that is meant")
+    return len(wrong)
+
+
+def _check_share(layers: list[inspector.Layer], request: Request) -> None:
+    assert request.implicit is not None
+    least = request.implicit["min_share"]
+    heavy = [x for x in layers if x.heavy and x.type is not None]
+    share = sum(x.type == request.precision for x in heavy) / max(1, len(heavy))
+    if least is not None and share < least:
+        fact = f"asked {request.precision} for {least:.0%} of the heavy layers, the builder chose it for {share:.0%}"
+        raise PrecisionError(fact, "precision=int8 quantizes by explicit pairs; or lower precision.implicit.min_share")
