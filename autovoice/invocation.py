@@ -127,7 +127,8 @@ def _identifies(override: str, said: Mapping[str, set[str]]) -> bool:
         return value not in said[key]
     if key == "targets":  # leaves out part of the graph: another build
         return True
-    return key != "task" and key not in EVERY and re.split(r"[./]", key)[0] not in _PLACES
+    top = re.split(r"[./]", key)[0]
+    return key != "task" and top not in EVERY and top not in _PLACES
 
 
 def _short(data: Any) -> str:

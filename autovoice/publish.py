@@ -177,6 +177,9 @@ def _used(c: Component, build: Record) -> Precision:
 
 def _calibration(c: Component, records: Mapping[str, Record]) -> dict[str, Any]:
     """Where the scales came from, and which nodes they were used for."""
+    if f"{c.name}.ranges" not in records:  # the tool calibrated for itself, while it built
+        assert c.precision.implicit is not None
+        return {"name": c.calibration.name, "method": {"default": c.precision.implicit.calibrator}}
     ranges = records[f"{c.name}.ranges"]
     lowered = records[f"{c.name}.lower"].result
     used = _used(c, records[engine_of(c)]).name == c.precision.name

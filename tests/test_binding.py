@@ -98,7 +98,13 @@ def test_nothing_given() -> None:
 @pytest.mark.parametrize(
     ("name", "array", "fact", "fix"),
     [
-        pytest.param("f0", [[0.0] * 8], "input 'f0' is a list", "give a numpy array", id="list"),
+        pytest.param(
+            "f0",
+            [[0.0] * 8],
+            "input 'f0' is a list",
+            "give a numpy array, or one in GPU memory: torch's, cupy's",
+            id="list",
+        ),
         pytest.param(
             "f0",
             np.zeros((1, 1, 8)),

@@ -38,7 +38,7 @@ class Session(Protocol):
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]: ...
     def put(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
-        """The feeds in the session's own memory, to be run many times."""
+        """The feeds, of some or all inputs, in the session's own memory, to be run many times."""
         ...
 
     def wait(self) -> None:

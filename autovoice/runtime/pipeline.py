@@ -164,8 +164,9 @@ class Pipeline:
         """Feeds where the engines that read them want them, to be run many times."""
         placed = dict(feeds)
         for session, reads, _ in self._order:
-            own = {wire: feeds[wire] for _, wire in reads if wire in feeds and session.memory != HOST}
-            placed |= session.put(own) if own else {}
+            own = {local: feeds[wire] for local, wire in reads if wire in feeds and session.memory != HOST}
+            got = session.put(own) if own else {}
+            placed |= {wire: got[local] for local, wire in reads if local in got}
         return placed
 
     def wait(self) -> None:

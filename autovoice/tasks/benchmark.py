@@ -200,7 +200,8 @@ def _chain(parts: Sequence[Component], sessions: Mapping[str, Session], wires: A
     own = {o.tensor.name for c in parts for o in c.outputs}
     placed: dict[str, Any] = {}
     for c in parts:
-        placed |= sessions[c.name].put({i.wire: wires[i.wire] for i in c.inputs if i.wire not in own})
+        got = sessions[c.name].put({i.local: wires[i.wire] for i in c.inputs if i.wire not in own})
+        placed |= {i.wire: got[i.local] for i in c.inputs if i.local in got}
 
     def call() -> None:
         made = dict(placed)

@@ -18,9 +18,10 @@ class BuildOptions:
 
     `workspace_mb`: MiB that a layer may use beside its inputs and outputs; `builder_optimization_level` 0 (fast to
     build) … 5 (tries most); `max_aux_streams` run what is independent side by side, −1 leaves that to the tool;
-    `avg_timing_iterations` average that many timings of each tactic; `timing_cache` keeps timings of tactics in the store; `hardware_compatibility` and
-    `version_compatible` trade speed for engines that other GPUs and versions can load; `profile_layers` times each
-    layer after the build; `compute_capabilities` are the GPUs that an ahead-of-time engine is for.
+    `avg_timing_iterations` average that many timings of each tactic; `timing_cache` keeps timings of tactics in the
+    store; `hardware_compatibility` and `version_compatible` trade speed for engines that other GPUs and versions can
+    load; `profile_layers` times each layer after the build; `compute_capabilities` are the GPUs that an ahead-of-time
+    engine is for.
     """
 
     workspace_mb: int = 512

@@ -99,11 +99,15 @@ class EngineSession:
             return lane.outputs.copy()
 
     def put(self, feeds: Mapping[str, Any]) -> dict[str, DeviceArray]:
-        """Copies of the feeds in device memory, which the arrays returned own, to be run many times."""
+        """Copies of the feeds in device memory, which the arrays returned own, to be run many times.
+
+        Some of the inputs will do.
+        """
         with self._lock:
             self._check_open()
             with self._arena.active():
-                return self._tensors.put(self._views(feeds))
+                given = [spec for spec in self._engine.inputs if spec.name in feeds]
+                return self._tensors.put(given, self._views(feeds, some=True))
 
     def wait(self) -> None:
         """Until the GPU has done all that was started. Raises BuildError for what failed there."""
@@ -157,13 +161,16 @@ class EngineSession:
                 self._remember(lane, feeds, views)
             return outputs
 
-    def _views(self, feeds: Mapping[str, Any]) -> list[View]:
+    def _views(self, feeds: Mapping[str, Any], some: bool = False) -> list[View]:
+        """What each input is given, in the engine's order; with `some`, only of those that are given anything."""
         for name in feeds:
             if name not in self._inputs:
                 raise FeedError(f"{self._engine.name} has no input '{name}'", nearest(name, self._inputs))
         views = []
         for spec in self._engine.inputs:
             if spec.name not in feeds:
+                if some:
+                    continue
                 raise FeedError(f"input '{spec.name}' is missing", f"the engine takes {', '.join(self._inputs)}")
             array = feeds[spec.name]
             views.append(view_of(spec, array, self._arena.device))

@@ -42,10 +42,10 @@ class Tensors:
         self._upload(host)
         return tuple(addresses)
 
-    def put(self, views: Sequence[View]) -> dict[str, DeviceArray]:
-        """Copies that the arrays returned own."""
+    def put(self, given: Sequence[Spec], views: Sequence[View]) -> dict[str, DeviceArray]:
+        """Copies, of those inputs, that the arrays returned own."""
         arrays, host = {}, []
-        for spec, view in zip(self._ins, views, strict=True):
+        for spec, view in zip(given, views, strict=True):
             block = self._arena.allocate(nbytes_of(spec, view.shape), f"input '{spec.name}'")
             self._put.add(block)
             arrays[spec.name] = DeviceArray(block, view.shape, spec.dtype, self._arena)

@@ -56,12 +56,12 @@ CASES = {
     "precision": (
         ["precision=hafl"],
         "precision=hafl: no such option in group 'precision' (asked for by config)",
-        "did you mean 'half'? available: bf16, fp16, fp32, fp8, half, int8, tf32",
+        "did you mean 'half'? available: bf16, fp16, fp32, fp8, half, int8, int8_entropy, int8_minmax, tf32",
     ),
     "precision of a component": (
         ["component.synth.precision=hafl"],
         "component.synth.precision: unknown precision 'hafl'",
-        "did you mean 'half'? available: bf16, fp16, fp32, fp8, half, int8, tf32",
+        "did you mean 'half'? available: bf16, fp16, fp32, fp8, half, int8, int8_entropy, int8_minmax, tf32",
     ),
     "backend": (
         ["backend=onnxrutime"],
@@ -86,8 +86,8 @@ CASES = {
     "task": (
         ["task=biuld"],
         "task: there is no task 'biuld'",
-        "did you mean 'build'? available: build, calibration_data, convert, doctor, explain, gc, plan, run, search, "
-        "sensitivity",
+        "did you mean 'build'? available: benchmark, build, calibration_data, convert, doctor, explain, gc, inspect, "
+        "plan, run, search, sensitivity",
     ),
     "key typo": (
         ["+component.synth.modle=3"],

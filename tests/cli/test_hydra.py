@@ -52,7 +52,7 @@ def test_a_sweep_over_an_option_that_does_not_exist(toy: Project) -> None:
     assert (result.code, result.out) == (1, "")
     assert result.err == (
         "error: precision=hafl: no such option in group 'precision' (asked for by config)\n"
-        "  did you mean 'half'? available: bf16, fp16, fp32, fp8, half, int8, tf32\n"
+        "  did you mean 'half'? available: bf16, fp16, fp32, fp8, half, int8, int8_entropy, int8_minmax, tf32\n"
     )
     assert toy.files() == before
 
@@ -86,7 +86,7 @@ def test_no_warning_without_a_shadow(master: Project) -> None:
 def test_help_lists_the_groups_of_both_trees(master: Project) -> None:
     out = master.ok("--help")
     assert "pipeline: chime, faulty, sentence_encoder, voice_conversion\n" in out
-    assert "precision: bf16, fp16, fp32, fp8, half, int8, tf32\n" in out
+    assert "precision: bf16, fp16, fp32, fp8, half, int8, int8_entropy, int8_minmax, tf32\n" in out
     assert "autovoice task=plan precision=fp16" in out
 
 

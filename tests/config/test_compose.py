@@ -138,7 +138,9 @@ def test_own_files_are_found_by_name_and_resolve_inside_the_whole(mine: Path) ->
 def test_own_options_are_offered_beside_the_shipped_ones(mine: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'fp32_half'") as raised:
         composed_graph("component.vocoder.precision=fp32_hlf", config_dir=mine)
-    assert raised.value.fact.endswith("available: bf16, fp16, fp32, fp32_half, fp8, int8, tf32")
+    assert raised.value.fact.endswith(
+        "available: bf16, fp16, fp32, fp32_half, fp8, int8, int8_entropy, int8_minmax, tf32"
+    )
 
 
 def test_a_user_file_that_the_shipped_tree_hides_is_reported(mine: Path) -> None:

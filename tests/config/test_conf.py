@@ -32,6 +32,8 @@ NEEDED = {
 ELSEWHERE = {"component/encoder/minilm": "sentence_encoder", "component/pooling/mean": "sentence_encoder"}
 
 #: the component that each pipeline ends with
+#: what only some backends run
+WITH = {"precision/tf32": ["backend=tensorrt"]}
 LAST = {"voice_conversion": "vocoder", "sentence_encoder": "pooling"}
 
 
@@ -47,7 +49,7 @@ def users_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def given(file: str) -> list[str]:
     """What else to say, for an option to be complete."""
-    beside = [f"pipeline={ELSEWHERE[file]}"] if file in ELSEWHERE else []
+    beside = [f"pipeline={ELSEWHERE[file]}"] if file in ELSEWHERE else list(WITH.get(file, []))
     return [f"{NEEDED[file][0]}={NEEDED[file][1]}"] if file in NEEDED else beside
 
 

@@ -1,0 +1,92 @@
+"""Engines on a real GPU: `tests/gpu/run.sh` runs these on a machine that has one.
+
+The default pipeline is built once, in AUTOVOICE_GPU_OUTPUTS where that is set, so that a second run has little to do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autovoice.cuda.device import gpus, why_none
+from autovoice.errors import AutovoiceError
+from autovoice.runtime.pipeline import Pipeline
+from autovoice.trt.versions import TENSORRT, imported
+
+HERE = Path(__file__).parent
+#: the default profile, 16 … 1024 frames, tuned for 512
+HALF = ("backend=tensorrt", "precision=fp16", "dims.frames.opt=512")
+Command = Callable[..., str]
+
+
+def _missing() -> str:
+    if not gpus():
+        return f"needs an NVIDIA GPU: {why_none()}"
+    try:
+        imported(TENSORRT)
+    except AutovoiceError as e:
+        return f"needs TensorRT: {e.fact}"
+    return ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reason = _missing()
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.gpu)
+            item.add_marker(pytest.mark.tensorrt)
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    given = os.environ.get("AUTOVOICE_GPU_OUTPUTS")
+    return Path(given) if given else tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="session")
+def autovoice(outputs: Path) -> Command:
+    """What a command that succeeds prints."""
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "autovoice", f"paths.outputs={outputs}", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr + done.stdout[-3000:]
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def half(outputs: Path, autovoice: Command) -> Path:
+    """The folder of the default pipeline in float16."""
+    return folder_of(autovoice(*HALF))
+
+
+@pytest.fixture
+def pipeline(half: Path) -> Iterator[Pipeline]:
+    with Pipeline.load(half) as loaded:
+        yield loaded
+
+
+def folder_of(out: str) -> Path:
+    """Where a build says that it is."""
+    return Path(re.findall(r"(\S+)/manifest\.json", out)[-1])
+
+
+def flow_feeds(frames: int, batch: int = 1, seed: int = 0) -> dict[str, np.ndarray]:
+    """Inputs of the flow decoder."""
+    rng = np.random.default_rng(seed)
+    return {
+        "latent_input": rng.standard_normal((batch, 192, frames), np.float32),
+        "mask": np.ones((batch, 1, frames), np.float32),
+        "conditioning": rng.standard_normal((batch, 704, frames), np.float32),
+    }

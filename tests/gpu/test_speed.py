@@ -1,0 +1,126 @@
+"""Figures to reach, engines and PyTorch in one run: medians of calls that wait for their answer."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, median, stdev
+
+import numpy as np
+import pytest
+import soundfile
+
+from autovoice.models.flow_decoder import FlowDecoder
+from autovoice.runtime.pipeline import Pipeline
+from tests.gpu.conftest import HALF, Command, flow_feeds, folder_of
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.performance
+
+
+def milliseconds(call: Callable[[], object], runs: int, warm_up: int) -> list[float]:
+    for _ in range(warm_up):
+        call()
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        call()
+        times.append(1000 * (time.perf_counter() - start))
+    return times
+
+
+def test_flow_decoder_against_pytorch(pipeline: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    """T=128, float16, a workspace of 512 MB: more than 1.5 times as fast as the module."""
+    assert pipeline.manifest["components"][3]["backend"]["options"]["workspace_mb"] == 512
+    session = pipeline.component("flow_decoder").session
+    feeds = flow_feeds(128)
+    placed = session.put(feeds)
+
+    def engine() -> None:
+        session.run(placed)
+        session.wait()
+
+    module = FlowDecoder(channels=192, conditioning=704).cuda().eval()
+    tensors = [torch.from_numpy(v).cuda() for v in feeds.values()]
+
+    @torch.inference_mode()
+    def eager() -> None:
+        module(*tensors)
+        torch.cuda.synchronize()
+
+    ours, theirs = (milliseconds(call, runs=30, warm_up=5) for call in (engine, eager))
+    with capsys.disabled():
+        for name, times in (("autovoice", ours), ("PyTorch", theirs)):
+            print(f"\n flow decoder T=128 {name}: {mean(times):.3f} ± {stdev(times):.3f} ms", end="")
+        print(f", {median(theirs) / median(ours):.1f}×")
+    assert median(theirs) / median(ours) > 1.5
+
+
+def test_a_session_costs_no_more_than_a_loop_of_enqueues(pipeline: Pipeline) -> None:
+    """The same engine, shapes and addresses, by hand."""
+    session = pipeline.component("flow_decoder").session
+    feeds = session.put(flow_feeds(512))
+    out = session.run(feeds)
+    engine = session.engine
+    context = engine.create_execution_context()
+    stream = torch.cuda.Stream()
+    context.set_optimization_profile_async(0, stream.cuda_stream)
+    for name, array in feeds.items():
+        context.set_input_shape(name, tuple(array.shape))
+        context.set_tensor_address(name, array.ptr)
+    kept = torch.empty(out["output_latent"].shape, device="cuda")
+    context.set_tensor_address("output_latent", kept.data_ptr())
+
+    def by_hand() -> None:
+        context.execute_async_v3(stream.cuda_stream)
+        stream.synchronize()
+
+    def ours() -> None:
+        session.run(feeds)
+        session.wait()
+
+    raw, own = (median(milliseconds(call, runs=200, warm_up=20)) for call in (by_hand, ours))
+    assert own <= 1.03 * raw
+
+
+def test_a_second_of_audio_from_wav_to_wav(
+    half: Path, autovoice: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Preprocessing on the CPU included: at least 1.5 times as fast as the same conversion by PyTorch's modules."""
+    from autovoice.voice.convert import ConvertRequest, convert
+
+    t = np.arange(16000) / 16000
+    soundfile.write(tmp_path / "in.wav", 0.3 * np.sin(2 * np.pi * 220 * t) * (1 + 0.3 * np.sin(8 * t)), 16000)
+    module = folder_of(autovoice("backend=torch", "precision=fp32", HALF[2]))
+    times = {}
+    for name, folder in (("autovoice", half), ("PyTorch", module)):
+        with Pipeline.load(folder) as loaded:
+            request = ConvertRequest(
+                input=tmp_path / "in.wav", output=tmp_path / f"{name}.wav", speaker="zeros", output_sample_rate=22050
+            )
+            times[name] = median(milliseconds(lambda p=loaded, r=request: convert(p, r), runs=10, warm_up=3))
+    with capsys.disabled():
+        print(f"\n wav → wav, 1 s: autovoice {times['autovoice']:.1f} ms, PyTorch {times['PyTorch']:.1f} ms")
+    assert times["PyTorch"] / times["autovoice"] >= 1.5
+
+
+@pytest.mark.slow
+def test_the_table(half: Path, autovoice: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    """All that PyTorch can do beside it: eager, half precision, CUDA graphs, and tuned compilation."""
+    out = autovoice("task=benchmark", "backend=tensorrt", "precision=fp16", "benchmark.sizes={frames: [128, 431, 512]}")
+    with capsys.disabled():
+        print(f"\n{out}")
+    data = json.loads((half / "benchmark.json").read_bytes())["timings"]
+
+    def ms(who: str, component: str, frames: int) -> float:
+        row = next(r for r in data[who] if r["sizes"]["frames"] == frames)
+        return float(row["ms"][component]["median"])
+
+    reach = {("flow_decoder", 128): 0.25, ("flow_decoder", 512): 0.29, ("vocoder", 128): 0.70, ("vocoder", 512): 1.40}
+    missed = {k: ms("autovoice", *k) for k, most in reach.items() if ms("autovoice", *k) > most}
+    assert missed == {}
+    whole = "end to end"  # 431 frames are 5 s
+    assert ms("eager_fp32", whole, 431) / ms("autovoice", whole, 431) >= 6
+    assert ms("compiled_fp16", whole, 431) / ms("autovoice", whole, 431) >= 2

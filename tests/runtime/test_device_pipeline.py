@@ -1,0 +1,159 @@
+"""A pipeline of engines on a GPU, by the fakes: what one writes the next reads where it lies."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autovoice.cuda.array import DeviceArray
+from autovoice.cuda.device import Gpu
+from autovoice.errors import BuildError, FeedError, MismatchError
+from autovoice.runtime.pipeline import Pipeline
+from tests.fakes.cuda import FakeCuda, installed
+from tests.fakes.tensorrt import FakeTensorRT, plan, sidecar
+
+X = np.arange(6, dtype=np.float32).reshape(1, 6)
+DIM = {"min": 1, "opt": 4, "max": 64, "formula": None, "profile": None, "multiple": 1, "buckets": []}
+GPU = Gpu("NVIDIA Fake", "9.0", 80 << 30, "GPU-0")
+
+
+def engine(folder: Path, name: str, reads: str, writes: str) -> dict[str, Any]:
+    """An engine that doubles what it reads, in the folder, and its entry in the manifest."""
+    profile = {reads: {"min": [1, 1], "opt": [1, 4], "max": [1, 64]}}
+    made = plan({reads: ("float32", [1, -1])}, {writes: {"of": reads}}, [profile])
+    said = {**sidecar(made), "version": "10.6.0", "gpu": GPU.name, "compute_capability": ["9.0"], "portable": False}
+    files = {
+        f"{name}.engine": made,
+        f"{name}.engine.json": json.dumps({"schema": 1, "tool": "tensorrt", **said}).encode(),
+    }
+    digests = {}
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+        digests[file] = sha256(content).hexdigest()
+    return {
+        "name": name,
+        "file": f"{name}.engine",
+        "sha256": digests.pop(f"{name}.engine"),
+        "size": len(made),
+        "beside": digests,
+        "backend": {"name": "tensorrt", "loader": "tensorrt", "options": {}},
+        "inputs": {reads: {"u": "y"}.get(reads, reads)},
+        "outputs": {writes: {"wire": writes}},
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    components = [engine(tmp_path, "first", "x", "y"), engine(tmp_path, "second", "u", "w")]
+    tensors = {n: {"dtype": "float32", "shape": [1, "n"], "default": None} for n in "xyw"}
+    manifest = {"schema": 1, "pipeline": "fake", "dims": {"n": DIM}, "tensors": tensors, "inputs": ["x"]}
+    manifest |= {"outputs": ["w"], "components": components, "contract": {}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    return tmp_path
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
+    with installed(FakeCuda()) as fake:
+        module = FakeTensorRT(fake, "10")
+        monkeypatch.setattr("autovoice.trt.backend.imported", lambda tool: module)
+        monkeypatch.setattr("autovoice.trt.backend.gpus", lambda: (GPU,))
+        yield fake
+        assert fake.faults == []
+
+
+def test_numpy_in_and_out(cuda: FakeCuda, folder: Path) -> None:
+    with Pipeline.load(folder) as pipeline:
+        out = pipeline.run({"x": X})
+        assert type(out["w"]) is np.ndarray
+        assert np.array_equal(out["w"], 4 * X)
+        assert np.array_equal(pipeline.run({"x": X}, ["y"])["y"], 2 * X)
+    assert cuda.leaks == {}
+
+
+def test_what_stays_on_the_device_is_read_where_it_lies(cuda: FakeCuda, folder: Path) -> None:
+    with Pipeline.load(folder) as pipeline:
+        out = pipeline.run({"x": X}, ["y", "w"], on_device=True)
+        assert all(type(v) is DeviceArray for v in out.values())
+        again = pipeline.component("second").run({"u": out["y"]}, on_device=True)
+        assert np.array_equal(np.asarray(again["w"]), 4 * X)
+    assert cuda.leaks == {}
+
+
+def test_feeds_put_there_once_and_run_many_times(cuda: FakeCuda, folder: Path) -> None:
+    with Pipeline.load(folder) as pipeline:
+        placed = pipeline.put({"x": X})
+        assert type(placed["x"]) is DeviceArray
+        for _ in range(5):
+            assert np.array_equal(pipeline.run(placed)["w"], 4 * X)
+        pipeline.wait()
+        del placed
+    assert cuda.leaks == {}
+
+
+def test_threads_take_turns(cuda: FakeCuda, folder: Path) -> None:
+    wrong = []
+    with Pipeline.load(folder) as pipeline:
+
+        def work(scale: int) -> None:
+            for n in range(1, 30):
+                given = np.full((1, n), scale, np.float32)
+                if not np.array_equal(pipeline.run({"x": given})["w"], 4 * given):
+                    wrong.append((scale, n))
+
+        threads = [threading.Thread(target=work, args=(s,)) for s in (1, 2, 3)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    assert wrong == []
+    assert cuda.leaks == {}
+
+
+def test_wrong_feeds_are_named_as_anywhere(cuda: FakeCuda, folder: Path) -> None:
+    with Pipeline.load(folder) as pipeline:
+        with pytest.raises(FeedError, match=r"axis 1 \(n\) is 65, the built profile is 1 … 64"):
+            pipeline.run({"x": np.zeros((1, 65), np.float32)})
+        device = pipeline.put({"x": X})["x"]
+        with pytest.raises(FeedError, match="float32, expected float16"):
+            pipeline._binder.tensors["x"] = (np.dtype(np.float16), (1, "n"))
+            pipeline.run({"x": device})
+
+
+def test_closed_means_closed(cuda: FakeCuda, folder: Path) -> None:
+    pipeline = Pipeline.load(folder)
+    pipeline.close()
+    pipeline.close()
+    assert cuda.leaks == {}
+    with pytest.raises(BuildError, match="closed"):
+        pipeline.run({"x": X})
+
+
+@pytest.mark.parametrize(
+    ("change", "fact"),
+    [
+        ({"version": "10.5.0"}, "was built by tensorrt 10.5.0, here is 10.6.0"),
+        ({"compute_capability": ["8.9"]}, "was built for compute capability 8.9, NVIDIA Fake has 9.0"),
+        ({"gpu": "NVIDIA Other"}, "was built on NVIDIA Other, here is NVIDIA Fake"),
+    ],
+    ids=["version", "capability", "GPU"],
+)
+def test_an_engine_of_another_place_is_refused_before_it_is_read(
+    cuda: FakeCuda, folder: Path, change: dict[str, Any], fact: str
+) -> None:
+    path = folder / "first.engine.json"
+    content = json.dumps({**json.loads(path.read_bytes()), **change}).encode()
+    path.write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["components"][0]["beside"]["first.engine.json"] = sha256(content).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(MismatchError, match=fact):
+        Pipeline.load(folder)
+    assert cuda.leaks == {}
