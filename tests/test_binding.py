@@ -25,6 +25,9 @@ TENSORS: dict[str, dict[str, Any]] = {
 }
 
 
+HOW = "give a numpy array, or one in GPU memory: torch's, cupy's"
+
+
 def feeds(batch: int = 1, frames: int = 8, samples: int = 200) -> dict[str, np.ndarray]:
     return {"audio": np.zeros((batch, samples), np.float32), "f0": np.zeros((batch, 1, frames), np.float32)}
 
@@ -102,7 +105,7 @@ def test_nothing_given() -> None:
             "f0",
             [[0.0] * 8],
             "input 'f0' is a list",
-            "give a numpy array, or one in GPU memory: torch's, cupy's",
+            HOW,
             id="list",
         ),
         pytest.param(
