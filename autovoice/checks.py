@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from autovoice.errors import Fault, choices, nearest
 from autovoice.expr import ExprError, evaluate, symbols
 from autovoice.loaders import GROUP, loader_of
+from autovoice.passes import PASSES
 from autovoice.spec import OPTIONAL_METRICS, POINTS, BuildSpec, Component, Dim, Tensor
 
 
@@ -79,6 +80,10 @@ def check_choices(component: Component, faults: list[Fault]) -> None:
         fact = f"{backend.name} cannot run {precision.name} ({precision.type})"
         fix = f"it runs {choices(backend.types)}: precision=fp32 (for one: component.<name>.precision=fp32)"
         faults.append(Fault(f"{component.place}.precision", fact, fix))
+    for name in backend.passes:
+        if name not in PASSES and "." not in name:
+            where = f"component.{component.name}.backend.passes"
+            faults.append(Fault(where, f"there is no pass '{name}'", nearest(name, PASSES)))
     if backend.from_module and component.model is None:
         kind = "one of several, fused" if component.members else "an ONNX file"
         fact = f"{backend.name} runs a component's own module, and this one is {kind}"

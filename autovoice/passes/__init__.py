@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from importlib import import_module
-
-import onnx
+from typing import TYPE_CHECKING
 
 from autovoice.errors import LoweringError, first_line, nearest
 
-Pass = Callable[[onnx.ModelProto], int]
+if TYPE_CHECKING:
+    import onnx
+
+    Pass = Callable[[onnx.ModelProto], int]
 
 #: every pass by its name in a configuration, in an order that suits them all
 PASSES = {
@@ -33,6 +35,8 @@ def apply(model: onnx.ModelProto, names: Iterable[str]) -> dict[str, int]:
 
     Raises LoweringError for an unknown name, before anything runs, and for a model that a pass has broken.
     """
+    import onnx  # whoever plans only wants the names above
+
     found = [(name, find(name)) for name in names]
     made: dict[str, int] = {}
     for name, run in found:

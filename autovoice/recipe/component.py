@@ -9,6 +9,7 @@ from typing import Any
 
 from autovoice.graph import Graph, ancestors
 from autovoice.machine import machine
+from autovoice.passes import PASSES
 from autovoice.recipe.calibration import sample_needs, sample_reads
 from autovoice.recipe.environment import environment_of, implicit, runs_here
 from autovoice.recipe.fused import fuse, fused_ranges, policies, policy_needs
@@ -68,8 +69,8 @@ def engine_steps(graph: Graph, c: Component, suffix: str = "") -> list[Step]:
     if not c.backend.passes:
         return [lower, build]
     fields = {"passes": list(c.backend.passes)}
-    own_code = tuple(p for p in c.backend.passes if "." in p)
-    passes = component_step(c, "passes", fields, {"lower": lower.id}, targets=own_code, name=f"passes{suffix}")
+    code = tuple(PASSES.get(name, name) for name in c.backend.passes)
+    passes = component_step(c, "passes", fields, {"lower": lower.id}, targets=code, name=f"passes{suffix}")
     return [lower, passes, build]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def make_engine(
     module = imported(tool)
     has = features(tool, Version(module.__version__))
     request, log = Request.of(model, options, fields), Log(module)
-    with gpu_alone():  # tactics are timed: another build beside would be in the times
+    with gpu_alone() if has.timing_cache else nullcontext():  # where tactics are timed, nothing may build beside
         try:
             made = engine_from_request(module, has, request, log)
         finally:

@@ -117,7 +117,7 @@ def test_inspect_says_what_the_network_computes_in(built: tuple[Project, str]) -
         ),
         (
             ("backend=tensorrt_rtx", "backend.passes=[lift_conv2d]"),
-            "no pass 'lift_conv2d'",
+            "there is no pass 'lift_conv2d'",
             "lift_conv1d",
         ),
         (
