@@ -631,7 +631,6 @@ class Config:
         self.hardware_compatibility_level = trt.HardwareCompatibilityLevel.NONE
         self.builder_optimization_level = 3
         self.avg_timing_iterations = 1
-        self.max_aux_streams = 0
         self.max_aux_streams = -1
         self.progress_monitor: Any = None
         self.timing_cache: TimingCache | None = None
