@@ -42,7 +42,7 @@ def calibration_steps(
     """
     found: dict[str, list[Step]] = {}
     shared: dict[str, tuple[Calibration, list[Component]]] = {}
-    wanted = list(components)
+    wanted = [c for c in components if not _cached(c)]
     for c in wanted:
         if c.calibration.source is not None and c.calibration.level == "pipeline":
             shared.setdefault(label(graph, c.calibration), (c.calibration, []))[1].append(c)
@@ -169,6 +169,11 @@ def sample_needs(graph: Graph, c: Component, calibration: Calibration) -> dict[s
 
 def _role(producer: str | None) -> str:
     return f"activations:{producer}" if producer else SAMPLES
+
+
+def _cached(c: Component) -> bool:
+    """True where the tool's own calibration cache is given: no sample is looked at."""
+    return implicit(c) and c.precision.implicit is not None and c.precision.implicit.cache is not None
 
 
 def _ranges(graph: Graph, c: Component) -> list[Step]:

@@ -183,6 +183,7 @@ def _race(graph: Graph, c: Component, high: Component) -> Step:
     fields = {
         "backend": loader(c.backend),
         "precisions": names,
+        "type": c.precision.type,
         "reads": reads(graph, c),
         "outputs": outputs_of(c),
         "choose": c.only_if_faster,

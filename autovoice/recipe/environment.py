@@ -25,7 +25,7 @@ def check_environments(graph: Graph) -> None:
             _ = c.stand_in and environment_of(c.stand_in)
         except AutovoiceError as e:
             faults.append(Fault(f"{c.place}.on_mismatch", e.fact, e.fix))
-        faults += list(_uneven(c))
+        faults += [*_uneven(c), *_unsampled(c)]
     if faults:
         raise ConfigError(faults)
 
@@ -37,6 +37,20 @@ def _uneven(c: Component) -> Iterator[Fault]:
         fact = f"its members differ in calibration: {', '.join(dict.fromkeys(u.name for u in used))}"
         fix = f"{c.place}={{members: [{', '.join(m.name for m in c.members)}], calibration: {used[0].name}}}"
         yield Fault(c.place, fact, fix)
+
+
+def _unsampled(c: Component) -> Iterator[Fault]:
+    """What calibrates for itself needs samples or a cache of its own, what does not, whatever gives ranges."""
+    where, given = f"{c.place}.calibration", c.calibration
+    if not c.quantized or c.precision.implicit is None:
+        return
+    fix = "calibration=npz calibration.files=data.npz"
+    if not implicit(c) and given.source is given.calibrator is given.ranges is None:
+        fact = f"{c.backend.name} reads no calibration cache, and '{given.name}' has no data"
+        yield Fault(where, fact, fix)
+    if implicit(c) and c.precision.implicit.cache is None and given.source is None:
+        fact = f"{c.precision.name} calibrates on samples, '{given.name}' has ranges alone"
+        yield Fault(where, fact, f"precision=int8 takes ranges; or {fix}")
 
 
 def environment_of(c: Component) -> Mapping[str, Any] | None:

@@ -22,8 +22,16 @@ class ComponentSession:
     `backend` is the name of what runs it.
     """
 
-    def __init__(self, name: str, opened: Opened, inputs: Mapping[str, Any], dims: Mapping[str, Dim]) -> None:
+    def __init__(
+        self,
+        name: str,
+        opened: Opened,
+        inputs: Mapping[str, Any],
+        dims: Mapping[str, Dim],
+        turn: AbstractContextManager[Any],
+    ) -> None:
         self.name = name
+        self._turn = turn
         self.session: Session = opened.session
         self.backend = opened.backend
         self._binder = Binder(inputs, dims)
@@ -37,8 +45,10 @@ class ComponentSession:
 
         Numpy arrays; with `on_device`, of an engine on a GPU, arrays in its memory that hold until its next run.
         """
-        got = self.session.run(read_by(self.session, self._binder.bind(feeds)))
-        return got if on_device else on_host(got)
+        given = self._binder.bind(feeds)
+        with self._turn:  # until it is copied, what the engine wrote is what its next run overwrites
+            got = self.session.run(read_by(self.session, given))
+            return got if on_device else on_host(got)
 
     def close(self) -> None:
         self.session.close()
@@ -66,6 +76,9 @@ class Pipeline:
         self.output_names: tuple[str, ...] = tuple(manifest["outputs"])
         tensors = manifest["tensors"]
         self._binder = Binder({n: tensors[n] for n in self.input_names}, self.dims)
+        self._turn: AbstractContextManager[Any] = nullcontext()
+        if any(e.session.memory != HOST for e in engines.values()):
+            self._turn = shared.lock
         self._order = []
         self.components: dict[str, ComponentSession] = {}
         for c in manifest["components"]:
@@ -73,11 +86,8 @@ class Pipeline:
             outputs = {local: o["wire"] for local, o in c["outputs"].items()}
             self._order.append((engine.session, tuple(c["inputs"].items()), tuple(outputs.items())))
             declared = {local: tensors[wire] for local, wire in c["inputs"].items()}
-            self.components[c["name"]] = ComponentSession(c["name"], engine, declared, self.dims)
+            self.components[c["name"]] = ComponentSession(c["name"], engine, declared, self.dims, self._turn)
         self._stack = stack
-        self._turn: AbstractContextManager[Any] = nullcontext()
-        if any(e.session.memory != HOST for e in engines.values()):
-            self._turn = shared.lock
 
     @classmethod
     def load(
@@ -125,9 +135,12 @@ class Pipeline:
             pipeline = cls({**manifest, "components": kept}, engines, owned, shared)
             owned.push(stack.pop_all())  # last: whatever fails before frees everything
         pipeline._whole = len(kept) == len(known)
+        pipeline.folder = folder
         return pipeline
 
     _whole = True
+    #: where its engines stand
+    folder = Path()
 
     def component(self, name: str) -> ComponentSession:
         """One engine on its own. Raises FeedError for a name that was not loaded."""

@@ -23,7 +23,7 @@ def run(context: Context) -> dict[str, Any]:
     feeds = feeds_at("opt", fields["reads"], context.needs)
     roles = dict(zip(fields["precisions"], ("build", "higher"), strict=True))
     lowered, higher = fields["precisions"]
-    if _same(context):  # nothing could be quantized: noise would decide
+    if _same(context, fields["type"]):  # nothing could be quantized: noise would decide
         result: dict[str, Any] = {"point": "opt", "rounds": 0, "ms": {}, "ratio": None}
         return result | (_chosen(context, roles, {lowered: 0.0}) if fields["choose"] else {})
     with ExitStack() as stack:
@@ -37,11 +37,13 @@ def run(context: Context) -> dict[str, Any]:
     return result | (_chosen(context, roles, ms) if fields["choose"] else {})
 
 
-def _same(context: Context) -> bool:
-    """True where both builds hold one and the same engine."""
-    engines = []
-    for folder in (context.needs["build"], context.needs["higher"]):
-        engines.append(folder / json.loads((folder / RECORD).read_bytes())["result"]["engine"])
+def _same(context: Context, lowered: str) -> bool:
+    """True where both builds hold one engine; or nothing in the lower type, since some tools build no two alike."""
+    folders = [context.needs["build"], context.needs["higher"]]
+    results = [json.loads((folder / RECORD).read_bytes())["result"] for folder in folders]
+    if not results[0]["delivered"]["heavy"].get(lowered):
+        return True
+    engines = [folder / result["engine"] for folder, result in zip(folders, results, strict=True)]
     return len({uncached_sha256(path) for path in engines}) == 1
 
 

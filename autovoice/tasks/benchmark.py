@@ -53,7 +53,7 @@ def run(invocation: Invocation) -> int:
         feeds = {i: _feeds(invocation, sizes) for i, sizes in enumerate(settings.sizes)}
         wires = {i: on_host(pipeline.run(f, _every_wire(pipeline))) | f for i, f in feeds.items()}
         own = [_own(pipeline, wires[i], feeds[i], settings) for i in wires]
-        in_place = pipeline.notes
+        in_place, folder = pipeline.notes, pipeline.folder
     found: dict[str, list[dict[str, Timing]]] = {"autovoice": own}
     notes = [f" note: {note}" for note in in_place]
     for contender in settings.against:
@@ -63,7 +63,7 @@ def run(invocation: Invocation) -> int:
             notes.append(f" note: no {contender.name}: {str(e).splitlines()[0]}")
     print(_shown(settings, found, [c.name for c in invocation.graph.components]))
     print("\n".join([*notes, f" {_where()}, medians of {settings.runs} calls after {settings.warm_up}, in ms"]))
-    path = invocation.folder / "benchmark.json"
+    path = folder / "benchmark.json"
     write_atomically(path, json.dumps(_data(settings, found) | {"in_place": list(in_place)}, indent=1).encode() + b"\n")
     print(path)
     return 0

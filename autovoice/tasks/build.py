@@ -148,6 +148,10 @@ def _notes(c: Component, built: Built) -> Iterator[str]:
     record = built.records[engine_of(c)].result
     executed = record["delivered"].get("executed", {})
     precision = c.settled.precision
+    if missed := record["delivered"].get("missed"):
+        yield f" note: {c.name}: {missed} layers to be {c.precision.name} came out in a higher type; see task=inspect"
+    if record["delivered"].get("told_by") == "inspector" and (hidden := record["delivered"].get("untold")):
+        yield f" note: {c.name}: the inspector does not tell the type of {hidden} convolutions and products"
     nothing = c.quantized and precision.type not in record["delivered"].get("heavy", {})
     if executed and precision.type not in executed and not nothing and "chosen" not in record:
         others = " and ".join(sorted(executed))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from autovoice.builds import run_steps
@@ -47,7 +48,8 @@ def quantized(invocation: Invocation) -> list[Component]:
         fact = f"'{c.calibration.name}' has ranges alone, and nodes are tried on samples"
         fix = "calibration=npz calibration.files=data.npz"
         raise ConfigError([Fault(f"component.{c.name}.calibration", fact, fix)])
-    return found
+    # nodes are tried by explicit pairs, also where the engine's tool will choose for itself
+    return [replace(c, precision=replace(c.precision, implicit=None)) for c in found]
 
 
 def _check_whole(invocation: Invocation) -> None:

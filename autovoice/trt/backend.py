@@ -48,18 +48,18 @@ class EngineBackend:
         rebuild = "build it again here, or on_mismatch=rebuild"
         if sidecar["tool"] != self.tool.name:
             raise ArtefactError(f"{engine}: is an engine of {sidecar['tool']}, not {self.tool.name}", "build it again")
-        if sidecar["version"] != version and not sidecar["portable"]:
+        if sidecar["version"] != version and not sidecar["version_compatible"]:
             raise MismatchError(
                 f"{engine}: was built by {self.tool.name} {sidecar['version']}, here is {version}", rebuild
             )
         found = gpus()
         if not found:
             raise MismatchError(f"{engine}: needs an NVIDIA GPU, and there is none here: {why_none()}", _ELSEWHERE)
-        if found[0].compute_capability not in sidecar["compute_capability"] and not sidecar["portable"]:
+        if found[0].compute_capability not in sidecar["compute_capability"] and not sidecar["hardware_compatible"]:
             built = ", ".join(sidecar["compute_capability"])
             have = f"{found[0].name} has {found[0].compute_capability}"
             raise MismatchError(f"{engine}: was built for compute capability {built}, {have}", rebuild)
-        if sidecar["gpu"] not in (None, found[0].name) and not sidecar["portable"]:
+        if sidecar["gpu"] not in (None, found[0].name) and not sidecar["hardware_compatible"]:
             raise MismatchError(f"{engine}: was built on {sidecar['gpu']}, here is {found[0].name}", rebuild)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from autovoice.errors import BuildError, choices, nearest
+from autovoice.errors import BuildError, MismatchError, choices, nearest
 
 _DTYPES = {
     "float32": "FLOAT", "float16": "HALF", "int64": "INT64", "int32": "INT32", "int8": "INT8", "uint8": "UINT8",
@@ -52,9 +52,12 @@ class LoadedEngine:
             self._runtime = module.Runtime(log.logger)
         except TypeError as e:  # pybind's word for a factory that returned nothing
             raise self.refused("start its runtime", "install a driver that this TensorRT works with") from e
+        if sidecar.get("version_compatible"):  # such plans carry code of their own, whose hash has been checked
+            self._runtime.engine_host_code_allowed = True
         self.engine: Any = self._runtime.deserialize_cuda_engine(data)
         if self.engine is None:
-            raise self.refused(f"load {self.name}", _REBUILD)
+            refused = self.refused(f"load {self.name}", _REBUILD)
+            raise MismatchError(refused.fact, refused.fix)
         self._kernels: Any = None
         self._check(len(sidecar["profiles"]))
 

@@ -52,10 +52,11 @@ def make_engine(
             return {**made.types, "told_by": "network", "beside": beside}
         layers = _layers(module, engine, request, log)
     layers_of(engine).write_text(inspector.dump(layers))
-    missed = check_types(layers, heavy_types(onnx.load(model)), request)
-    told = {**inspector.summary(layers), "told_by": "inspector", "missed": missed}
+    asked = heavy_types(onnx.load(model))
+    missed = check_types(layers, asked, request)
+    told = {**inspector.summary(layers), "told_by": "inspector", "missed": missed, "untold": untold(layers, asked)}
     if request.implicit is None and not told["heavy"]:  # kernels that fuse everything tell their borders alone
-        told |= {"file": made.types["file"], "told_by": "network"}
+        told |= {"file": made.types["file"], "heavy": made.types["heavy"], "told_by": "network"}
     return told | {"beside": [*beside, layers_of(engine).name]}
 
 
@@ -66,7 +67,8 @@ def _sidecar(tool: Tool, version: str, made: BuiltEngine, request: Request) -> d
         "version": version,
         "gpu": e.get("gpu"),
         "compute_capability": e.get("compute_capabilities") or [e["compute_capability"]],
-        "portable": request.options.hardware_compatibility != "none" or request.options.version_compatible,
+        "hardware_compatible": request.options.hardware_compatibility != "none",
+        "version_compatible": request.options.version_compatible,
         "inputs": dict(made.inputs),
         "outputs": dict(made.outputs),
         "profiles": [dict(profile) for profile in request.profiles],
@@ -119,6 +121,12 @@ def check_types(layers: list[inspector.Layer], asked: Mapping[str, str], request
         fact = f"asked {' and '.join(sorted(wanted))}, but {len(floats)} layers are not: {layer.name} is {layer.type}"
         raise PrecisionError(fact, "the engine is not what was asked for; name the node in keep.nodes if that is meant")
     return len(wrong)
+
+
+def untold(layers: list[inspector.Layer], asked: Mapping[str, str]) -> int:
+    """How many convolutions and products the inspector says nothing of: their type is not proven."""
+    told = {part for x in layers if x.heavy and x.type for n in x.nodes for part in (n, *n.split("+"))}
+    return sum(name not in told for name in asked)
 
 
 def _check_share(layers: list[inspector.Layer], request: Request) -> None:

@@ -32,7 +32,7 @@ TENSORRT = Tool(
     "tensorrt",
     ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu13-bindings", "tensorrt-cu12-bindings"),
     ("tensorrt", "tensorrt_bindings"),
-    Version("10.0"),
+    Version("10.6"),
     Version("12"),
     "tensorrt",
 )

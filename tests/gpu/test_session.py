@@ -76,14 +76,16 @@ def test_engines_hand_their_outputs_on_where_they_are(pipeline: Pipeline) -> Non
     wires = ("output_latent", "mel_output", "audio_output")
     out = pipeline.run(everything(pipeline, 200), wires, on_device=True)
     assert [type(v).__name__ for v in out.values()] == ["DeviceArray"] * 3
-    flow = pipeline.component("mel_projection").session.run({"latent_input": out["output_latent"]})
-    assert np.array_equal(np.asarray(flow["mel_output"]), np.asarray(out["mel_output"]))
+    expected = np.asarray(out["mel_output"])  # a copy: the next run writes where this lies
+    again = pipeline.component("mel_projection").session.run({"latent_input": out["output_latent"]})
+    assert np.array_equal(np.asarray(again["mel_output"]), expected)
 
 
 def test_a_thousand_lengths_do_not_grow_memory(pipeline: Pipeline) -> None:
     rng = np.random.default_rng(0)
-    for frames in (16, 1024, 1024, 16):
-        pipeline.run(everything(pipeline, frames, batch=2))
+    for frames in (1024, *range(100, 109)):  # as many graphs as are kept, and the largest buffers
+        for _ in range(3):
+            pipeline.run(everything(pipeline, frames, batch=2))
     before = used()
     for _ in range(1000):
         pipeline.run(everything(pipeline, int(rng.integers(16, 1025)), batch=int(rng.integers(1, 3))), on_device=True)
@@ -97,9 +99,9 @@ def test_a_loaded_pipeline_takes_weights_and_the_largest_activations(half: Path)
     before = used()
     with Pipeline.load(half) as pipeline:
         taken = used() - before
-        engines = [c.session.engine for c in pipeline.components.values()]
         weights = sum(c["size"] for c in pipeline.manifest["components"])
-        activations = max(e.device_memory_size_v2 for e in engines)
+        # no list of engines: one that is referred to keeps its weights
+        activations = max(c.session.engine.device_memory_size_v2 for c in pipeline.components.values())
     slack = 32 << 20  # what the driver rounds up to, and keeps for each engine
     assert taken <= weights + 1.2 * activations + slack
     assert used() - before <= 4 << 20

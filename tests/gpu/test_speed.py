@@ -109,7 +109,7 @@ def test_a_second_of_audio_from_wav_to_wav(
 @pytest.mark.slow
 def test_the_table(half: Path, autovoice: Command, capsys: pytest.CaptureFixture[str]) -> None:
     """All that PyTorch can do beside it: eager, half precision, CUDA graphs, and tuned compilation."""
-    out = autovoice("task=benchmark", "backend=tensorrt", "precision=fp16", "benchmark.sizes={frames: [128, 431, 512]}")
+    out = autovoice("task=benchmark", *HALF, "benchmark.sizes={frames: [128, 431, 512]}")
     with capsys.disabled():
         print(f"\n{out}")
     data = json.loads((half / "benchmark.json").read_bytes())["timings"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from autovoice.errors import BuildError, ConfigError
 from autovoice.passes import PASSES
 from autovoice.recipe import Step, steps_of
 from autovoice.sources import closure
-from autovoice.spec import RUNS_HERE, Backend, Implicit
+from autovoice.spec import RUNS_HERE, Backend, Calibration, Implicit
 from tests.builders import INT8, NPZ, ORT, component, graph_of, quantized
 
 ENGINES = replace(ORT, passes=("lift_conv1d", "tests.recipe.test_engine.own"), profiled=True)
@@ -116,3 +117,28 @@ def test_elsewhere_the_same_precision_is_explicit() -> None:
 def test_the_code_of_every_pass_is_found(name: str) -> None:
     module = PASSES[name].rpartition(".")[0]
     assert module in closure(PASSES[name])
+
+
+SELF = replace(ORT, types=("float32", "int8"), environment=f"{__name__}.quantizes_itself")
+IMPLICIT = replace(INT8, name="own", gates="int8", implicit=Implicit())
+
+
+def test_a_tool_that_quantizes_by_itself_takes_no_ranges(tmp_path: Path) -> None:
+    given = Calibration("mine", ranges=tmp_path)
+    with pytest.raises(ConfigError, match=r"own calibrates on samples, 'mine' has ranges alone"):
+        by_id(quantized("a", precision=IMPLICIT, backend=SELF, calibration=given))
+
+
+def test_its_own_cache_stands_in_for_samples(tmp_path: Path) -> None:
+    cached = replace(IMPLICIT, implicit=Implicit(cache=tmp_path / "calibration.cache"))
+    steps = by_id(quantized("a", precision=cached, backend=SELF, calibration=Calibration("none")))
+    build = steps["a.build"]
+    assert build.files == {"precision.implicit.cache": tmp_path / "calibration.cache"}
+    assert build.needs.keys() == {"lower", "export"}
+    assert not [i for i in steps if "samples" in i]
+
+
+def test_a_cache_is_nothing_to_a_backend_that_cannot_read_it(tmp_path: Path) -> None:
+    cached = replace(IMPLICIT, implicit=Implicit(cache=tmp_path / "calibration.cache"))
+    with pytest.raises(ConfigError, match="reads no calibration cache, and 'none' has no data"):
+        by_id(quantized("a", precision=cached, calibration=Calibration("none")))

@@ -28,7 +28,14 @@ def engine(folder: Path, name: str, reads: str, writes: str) -> dict[str, Any]:
     """An engine that doubles what it reads, in the folder, and its entry in the manifest."""
     profile = {reads: {"min": [1, 1], "opt": [1, 4], "max": [1, 64]}}
     made = plan({reads: ("float32", [1, -1])}, {writes: {"of": reads}}, [profile])
-    said = {**sidecar(made), "version": "10.6.0", "gpu": GPU.name, "compute_capability": ["9.0"], "portable": False}
+    said = {
+        **sidecar(made),
+        "version": "10.6.0",
+        "gpu": GPU.name,
+        "compute_capability": ["9.0"],
+        "hardware_compatible": False,
+        "version_compatible": False,
+    }
     files = {f"{name}.engine": made, f"{name}.engine.json": json.dumps(said).encode()}
     digests = {}
     for file, content in files.items():
@@ -112,6 +119,25 @@ def test_threads_take_turns(cuda: FakeCuda, folder: Path) -> None:
             t.join()
     assert wrong == []
     assert cuda.leaks == {}
+
+
+def test_a_component_alone_takes_turns_too(cuda: FakeCuda, folder: Path) -> None:
+    """What an engine wrote is copied before another thread's run writes over it."""
+    wrong = []
+    with Pipeline.load(folder) as pipeline:
+        first = pipeline.component("first")
+
+        def work(scale: int) -> None:
+            for _ in range(200):
+                if not np.array_equal(first.run({"x": X * scale})["y"], 2 * X * scale):
+                    wrong.append(scale)
+
+        threads = [threading.Thread(target=work, args=(s,)) for s in (1, 2, 3)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    assert wrong == []
 
 
 def test_wrong_feeds_are_named_as_anywhere(cuda: FakeCuda, folder: Path) -> None:

@@ -80,17 +80,17 @@ def test_ahead_of_time_engines_run_here_or_not(here: Any) -> None:
         environment.tensorrt_rtx(backend(), "float16")
 
 
-@pytest.mark.parametrize("version", ["8.6.1", "9.3.0", "12.0.0"])
+@pytest.mark.parametrize("version", ["8.6.1", "9.3.0", "10.5.0", "12.0.0"])
 def test_versions_outside_the_range_are_refused_with_the_range(version: str) -> None:
     with pytest.raises(BuildError) as raised:
         check_supported(TENSORRT, Version(version))
     assert raised.value.fact == f"tensorrt {version} is not supported"
-    assert "10.0 ≤ version < 12" in raised.value.fix
+    assert "10.6 ≤ version < 12" in raised.value.fix
 
 
-@pytest.mark.parametrize("version", ["10.0.1", "10.6.0", "10.15.1.29", "11.0.0"])
+@pytest.mark.parametrize("version", ["10.6.0", "10.15.1.29", "11.0.0"])
 def test_versions_inside_the_range(version: str) -> None:
-    """As text, 10.15 would come before 10.6, and 10.0 before 8.0."""
+    """As text, 10.15 would come before 10.6."""
     check_supported(TENSORRT, Version(version))
 
 

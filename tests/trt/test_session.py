@@ -13,7 +13,7 @@ import pytest
 
 from autovoice.backends.base import Shared
 from autovoice.cuda.array import DeviceArray
-from autovoice.errors import BuildError, FeedError
+from autovoice.errors import BuildError, FeedError, MismatchError
 from autovoice.trt.log import Log
 from autovoice.trt.session import EngineSession
 from tests.fakes.cuda import FakeCuda, installed
@@ -175,7 +175,7 @@ def test_sizes_that_do_not_fit_together(cuda: FakeCuda, trt: FakeTensorRT) -> No
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_bytes_that_are_no_engine(cuda: FakeCuda, generation: str) -> None:
     trt = FakeTensorRT(cuda, generation)
-    with pytest.raises(BuildError, match="magicTag == kPLAN_TAG") as e:
+    with pytest.raises(MismatchError, match="magicTag == kPLAN_TAG") as e:
         EngineSession(trt, b"nonsense", sidecar(PLAN), ("y",), {}, log=Log(trt))
     assert "build it again" in e.value.fix
 
