@@ -22,6 +22,7 @@ from autovoice.recipe.step import (
     engine_of,
     export_of,
     formulas,
+    higher,
     inputs_of,
     loader,
     model,
@@ -72,12 +73,6 @@ def engine_steps(graph: Graph, c: Component, suffix: str = "") -> list[Step]:
     code = tuple(PASSES.get(name, name) for name in c.backend.passes)
     passes = component_step(c, "passes", fields, {"lower": lower.id}, targets=code, name=f"passes{suffix}")
     return [lower, passes, build]
-
-
-def higher(c: Component) -> Component:
-    """The same component in the precision that its quantized build is compared with."""
-    assert c.precision.higher is not None
-    return replace(c, precision=c.precision.higher, quantize=None)
 
 
 def source(graph: Graph, c: Component) -> Step:

@@ -9,6 +9,7 @@ from typing import Any
 
 from autovoice.errors import AutovoiceError, ConfigError, Fault
 from autovoice.graph import Graph
+from autovoice.recipe.step import higher
 from autovoice.spec import RUNS_HERE, Backend, Component
 
 
@@ -76,8 +77,6 @@ def implicit(c: Component) -> bool:
 
 def variants(c: Component) -> Iterator[Component]:
     """As what the component is built: its own precision, and the one it is timed against."""
-    from autovoice.recipe.component import higher
-
     settled = c.settled
     yield settled
     if settled.raced:
