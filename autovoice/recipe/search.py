@@ -77,7 +77,7 @@ def downstream(graph: Graph, c: Component) -> list[Component]:
     for other in graph.components:
         if any(graph.producers[i.wire] in reached for i in other.inputs):
             reached.add(other.name)
-    return [o for o in graph.components if o.name in reached and o is not c]
+    return [o for o in graph.components if o.name in reached and o.name != c.name]
 
 
 def _downstream(graph: Graph, d: Component, c: Component) -> Mapping[str, Any]:

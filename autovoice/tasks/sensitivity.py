@@ -49,7 +49,11 @@ def quantized(invocation: Invocation) -> list[Component]:
         fix = "calibration=npz calibration.files=data.npz"
         raise ConfigError([Fault(f"component.{c.name}.calibration", fact, fix)])
     # nodes are tried by explicit pairs, also where the engine's tool will choose for itself
-    return [replace(c, precision=replace(c.precision, implicit=None)) for c in found]
+    return [_explicit(c) if c.precision.implicit else c for c in found]
+
+
+def _explicit(c: Component) -> Component:
+    return replace(c, precision=replace(c.precision, implicit=None))
 
 
 def _check_whole(invocation: Invocation) -> None:
