@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Iterator
 
@@ -14,16 +13,6 @@ from autovoice.cuda.memory import Block, PinnedBuffer, aligned
 from autovoice.cuda.staging import Staging
 from autovoice.errors import BuildError
 from tests.fakes.cuda import FakeCuda, installed
-
-
-@pytest.fixture
-def cuda() -> Iterator[FakeCuda]:
-    with installed(FakeCuda()) as fake:
-        yield fake
-        if fake.leaks:  # an error that was caught holds what its frames held
-            gc.collect()
-        assert fake.faults == []
-        assert fake.leaks == {}
 
 
 @pytest.fixture

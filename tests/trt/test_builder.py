@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from autovoice.lowering.floating import to_float16
 from autovoice.trt import inspector
 from autovoice.trt.backend import EngineBackend
 from autovoice.trt.versions import RTX, TENSORRT, Tool
-from tests.fakes.cuda import FakeCuda, installed
+from tests.fakes.cuda import FakeCuda
 from tests.fakes.tensorrt import FakeTensorRT
 from tests.onnx_models import keep, model, node, saved, value
 
@@ -30,14 +30,6 @@ FIELDS: dict[str, Any] = {
     "inputs": {"x": {"dtype": "float32", "shape": ["B", 3, "T"]}},
 }
 AHEAD = {"tensorrt_rtx": "1.7", "compute_capabilities": ["7.5", "8.9"]}
-
-
-@pytest.fixture
-def cuda() -> Iterator[FakeCuda]:
-    with installed(FakeCuda()) as fake:
-        yield fake
-        assert fake.faults == []
-        assert fake.leaks == {}
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,7 +22,7 @@ from autovoice.trt.network import network_from_onnx
 from autovoice.trt.options import build_options
 from autovoice.trt.request import Request
 from autovoice.trt.versions import TENSORRT, Features, features
-from tests.fakes.cuda import FakeCuda, installed
+from tests.fakes.cuda import FakeCuda
 from tests.fakes.tensorrt import FakeTensorRT, HostMemory, Severity, needs_init
 
 Feeds = dict[str, np.ndarray]
@@ -179,16 +178,6 @@ class Build:
         """Layer → the precision it was set to, where it and its outputs were."""
         assert all(x.precision in x.output_types.values() for x in self.network.layers if x.output_types)
         return {x.name: x.precision.name for x in self.network.layers if x.output_types}
-
-
-@pytest.fixture
-def cuda() -> Iterator[FakeCuda]:
-    with installed(FakeCuda()) as fake:
-        yield fake
-        if fake.leaks:  # an error that was caught holds what its frames held
-            gc.collect()
-        assert fake.faults == []
-        assert fake.leaks == {}
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +18,6 @@ from tests.fakes.cuda import FakeCuda, installed
 from tests.fakes.tensorrt import FakeTensorRT, open_session, plan, sidecar
 
 GENERATIONS = ("10", "11", "rtx")
-
-
-@pytest.fixture
-def cuda() -> Iterator[FakeCuda]:
-    with installed(FakeCuda()) as fake:
-        yield fake
-        if fake.leaks:  # an error that was caught holds what its frames held
-            gc.collect()
-        assert fake.faults == []
-        assert fake.leaks == {}
 
 
 @pytest.fixture

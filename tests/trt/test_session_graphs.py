@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,18 +9,8 @@ import pytest
 
 from autovoice.backends.base import Shared
 from autovoice.trt.lanes import FAILURES
-from tests.fakes.cuda import FakeCuda, installed
+from tests.fakes.cuda import FakeCuda
 from tests.fakes.tensorrt import FakeTensorRT, open_session, plan
-
-
-@pytest.fixture
-def cuda() -> Iterator[FakeCuda]:
-    with installed(FakeCuda()) as fake:
-        yield fake
-        if fake.leaks:  # an error that was caught holds what its frames held
-            gc.collect()
-        assert fake.faults == []
-        assert fake.leaks == {}
 
 
 @pytest.fixture

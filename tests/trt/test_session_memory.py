@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
 from autovoice.backends.base import Shared
 from autovoice.errors import BuildError
-from tests.fakes.cuda import FakeCuda, installed
+from tests.fakes.cuda import FakeCuda
 from tests.fakes.tensorrt import FakeTensorRT, open_session, plan
-
-
-@pytest.fixture
-def cuda() -> Iterator[FakeCuda]:
-    with installed(FakeCuda()) as fake:
-        yield fake
-        if fake.leaks:  # an error that was caught holds what its frames held
-            gc.collect()
-        assert fake.faults == []
-        assert fake.leaks == {}
 
 
 @pytest.fixture
