@@ -50,9 +50,9 @@ def make_engine(
         beside = [write_sidecar(engine, _sidecar(tool, module.__version__, made, request)).name]
         if has.ahead_of_time and not _runs_here(request.environment):
             return {**made.types, "told_by": "network", "beside": beside}
-        layers = _layers(module, engine, request, log)
+        asked = heavy_types(onnx.load(model))
+        layers = _layers(module, engine, asked, request, log)
     layers_of(engine).write_text(inspector.dump(layers))
-    asked = heavy_types(onnx.load(model))
     missed = check_types(layers, asked, request)
     told = {**inspector.summary(layers), "told_by": "inspector", "missed": missed, "untold": untold(layers, asked)}
     if request.implicit is None and not told["heavy"]:  # kernels that fuse everything tell their borders alone
@@ -79,12 +79,12 @@ def _runs_here(environment: Mapping[str, Any]) -> bool:
     return any(g.compute_capability in environment["compute_capabilities"] for g in gpus())
 
 
-def _layers(module: Any, engine: Path, request: Request, log: Log) -> list[inspector.Layer]:
+def _layers(module: Any, engine: Path, asked: Mapping[str, str], request: Request, log: Log) -> list[inspector.Layer]:
     """What the inspector says, each layer timed where that is asked for."""
     sidecar = read_sidecar(engine)
     options = {**asdict(session_options({})), "cuda_graphs": False}
     with EngineSession(module, engine, sidecar, tuple(sidecar["outputs"]), options, log=log) as session:
-        layers = inspector.layers_of(module, session.engine, heavy_types(onnx.load(request.model)))
+        layers = inspector.layers_of(module, session.engine, asked)
         if not request.options.profile_layers:
             return layers
         return inspector.with_times(layers, session.profile(_noise(request), _PROFILED))
