@@ -9,7 +9,7 @@ from operator import or_
 from typing import Any
 
 from autovoice.errors import Fault, choices
-from autovoice.spec import Calibration, Component, Input, Output
+from autovoice.spec import Backend, Calibration, Component, Input, Output
 
 #: what the members of a group have in common; what a group says of them holds for all
 COMMON = ("precision", "backend", "only_if_faster", "on_mismatch", "fallback")
@@ -53,12 +53,16 @@ def _component(group: Group, members: Sequence[Component], parts: Iterable[Compo
     left |= made.keys() - {i.wire for m in members for i in m.inputs}
     policies = [m.quantize for m in members if m.quantize is not None]
     types = sorted({t for q in policies for t in q.op_types})
+    options = _options(members)
     return replace(
         last,
         name=group.name,
         model=None,
         onnx=None,
         checkpoint=None,
+        backend=last.backend.with_options(options),
+        fallback=None if last.fallback is None else last.fallback.with_options(options),
+        options=options,
         inputs=tuple(Input(wire, wire) for wire in read),
         outputs=tuple(Output(wire, tensor) for wire, tensor in made.items() if wire in left),
         calibration=_calibration(members),
@@ -92,14 +96,44 @@ def _in_order(members: list[Component]) -> list[Component]:
 
 
 def _check_common(group: Group, members: Sequence[Component], faults: list[Fault]) -> None:
+    """All but the options that members ask for themselves, of which no two may name different values."""
+    _check_options(group, members, faults)
+    asked = _options(members)
     for key in COMMON:
-        values = [getattr(m, key) for m in members]
+        values = [_apart_from(asked, getattr(m, key)) for m in members]
         if all(v == values[0] for v in values):
             continue
         each = ", ".join(f"{m.name} {_shown(v)}" for m, v in zip(members, values, strict=True))
         fact = f"its members differ in {key}: {each}"
         fix = f"{{members: {_list(group.members)}, {key}: …}} sets it for all, or component.<name>.{key}"
         faults.append(Fault(f"fuse.{group.name}", fact, fix))
+
+
+def _check_options(group: Group, members: Sequence[Component], faults: list[Fault]) -> None:
+    for backend, options in _options(members).items():
+        for key, value in options.items():
+            said = {m.name: own[key] for m in members if key in (own := m.options.get(backend, {}))}
+            if any(v != value for v in said.values()):
+                each = ", ".join(f"{name} {v}" for name, v in said.items())
+                fact = f"its members differ in options.{backend}.{key}: {each}"
+                fix = f"{{members: {_list(group.members)}, options: {{{backend}: {{{key}: …}}}}}} sets it for all"
+                faults.append(Fault(f"fuse.{group.name}", fact, fix))
+
+
+def _options(members: Iterable[Component]) -> dict[str, dict[str, Any]]:
+    """What members ask for themselves, by backend; of two that name the same one, the last."""
+    found: dict[str, dict[str, Any]] = {}
+    for m in members:
+        for backend, options in m.options.items():
+            found.setdefault(backend, {}).update(options)
+    return found
+
+
+def _apart_from(asked: Mapping[str, Mapping[str, Any]], value: Any) -> Any:
+    """A backend without the options that some member asks for itself; any other value as it is."""
+    if not isinstance(value, Backend):
+        return value
+    return replace(value, options={k: v for k, v in value.options.items() if k not in asked.get(value.name, {})})
 
 
 def _shown(value: Any) -> str:

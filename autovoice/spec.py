@@ -235,6 +235,10 @@ class Backend:
     profiled: bool = False
     from_module: bool = False
 
+    def with_options(self, own: Mapping[str, Mapping[str, Any]]) -> Backend:
+        """Itself with those of a component, by the backend's name, over its own."""
+        return replace(self, options={**self.options, **own.get(self.name, {})})
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -263,6 +267,7 @@ class Component:
     """One engine: a module, an ONNX file, or `members` merged into one; its wires, and the choices made for it.
 
     `on_mismatch` says what happens where it is loaded and does not fit: fail, rebuild, or the name of `fallback`.
+    `options` are its own, by backend; `backend` and `fallback` have them already.
     """
 
     name: str
@@ -279,6 +284,7 @@ class Component:
     only_if_faster: bool = False
     on_mismatch: str = FAIL
     fallback: Backend | None = None
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     keep: Keep = Keep()
     export: Export = Export()
     dims: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

@@ -137,6 +137,27 @@ def test_what_members_must_have_in_common(change: dict[str, object], expected: s
     ]
 
 
+def asking(name: str, *inputs: str, **options: object) -> Component:
+    """A component with options of its own, over a backend with two."""
+    backend = replace(ORT, options={"streams": 1, "level": 3})
+    own = {ORT.name: options} if options else {}
+    return component(name, list(inputs) or ["x"], backend=backend.with_options(own), options=own)
+
+
+def test_options_that_members_ask_for_themselves_hold_for_the_whole() -> None:
+    (c,) = merged(asking("a"), asking("b", "a_out", streams=2), asking("c", "b_out", level=5), all=("a", "b", "c"))
+    assert c.backend.options == {"streams": 2, "level": 5}
+    assert c.options == {ORT.name: {"streams": 2, "level": 5}}
+
+
+def test_options_that_members_disagree_in() -> None:
+    parts = [asking("a", streams=1), asking("b", "a_out", streams=2), asking("c", "b_out")]
+    assert faults_of(*parts, all=("a", "b", "c")) == [
+        "fuse.all: its members differ in options.onnxruntime.streams: a 1, b 2\n"
+        "  {members: [a, b, c], options: {onnxruntime: {streams: …}}} sets it for all"
+    ]
+
+
 def test_groups_that_would_wait_for_each_other() -> None:
     parts = [
         *(component("a1"), component("b1", ["a1_out"])),

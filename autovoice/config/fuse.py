@@ -12,7 +12,7 @@ from autovoice.errors import Fault, choices, nearest
 from autovoice.fuse import Group
 
 #: what a group may say for all of its members
-SHARED = ("precision", "backend", "gate", "calibration", "only_if_faster")
+SHARED = ("precision", "backend", "gate", "calibration", "only_if_faster", "options")
 
 
 def read_groups(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from autovoice.config.auto import Choice, Order, fitted, told
@@ -10,6 +11,7 @@ from autovoice.config.choices import NAME, ChoiceReader, Lookup
 from autovoice.config.dims import read_dims
 from autovoice.config.fuse import check_targets, read_groups, shared_by
 from autovoice.config.mismatch import read_policy
+from autovoice.config.own_options import read_options
 from autovoice.config.reader import Reader
 from autovoice.errors import Fault, choices, nearest
 from autovoice.expr import ExprError, canonical
@@ -119,6 +121,7 @@ class SpecReader(ChoiceReader):
         precision = self.choice(r, "precision", self.precision)
         backend = self.choice(r, "backend", self.backend_or_order)
         on_mismatch, fallback = read_policy(self, r)
+        own = read_options(self, r)
         if (model is None) == (onnx is None):
             r.fault("", "needs a `model:` or an `onnx:`", "model: {_target_: package.module.Class}, or onnx: path")
         if onnx is not None and r.data.get("checkpoint") is not None:
@@ -131,13 +134,14 @@ class SpecReader(ChoiceReader):
             inputs=self.inputs(r),
             outputs=self.outputs(r),
             precision=precision,
-            backend=backend.backends[-1] if isinstance(backend, Order) else backend,
+            backend=(backend.backends[-1] if isinstance(backend, Order) else backend).with_options(own),
             gate=self.choice(r, "gate", self.gate),
             calibration=self.choice(r, "calibration", self.calibration),
             quantize=self.policy(r, precision),
             only_if_faster=r.take("only_if_faster", bool, self.root("only_if_faster")),
             on_mismatch=on_mismatch,
-            fallback=fallback,
+            fallback=None if fallback is None else fallback.with_options(own),
+            options=own,
             keep=self.keep(r),
             export=self.export(r),
             dims=self.narrower(r),
@@ -145,7 +149,8 @@ class SpecReader(ChoiceReader):
         )
         r.done()
         if isinstance(backend, Order):
-            spec, made = fitted(spec, backend, self.faults)
+            order = replace(backend, backends=tuple(b.with_options(own) for b in backend.backends))
+            spec, made = fitted(spec, order, self.faults)
             self.made.append(made)
         return spec
 

@@ -23,7 +23,7 @@ class Contender:
 
     def of(self, c: Component) -> Component:
         """The component as this contender builds it."""
-        backend = replace(self.backend, session={**self.backend.session, **self.session})
+        backend = replace(self.backend.with_options(c.options), session={**self.backend.session, **self.session})
         return replace(c, backend=backend, precision=self.precision, quantize=None, only_if_faster=False)
 
 

@@ -109,7 +109,7 @@ def test_the_graph_of_the_shipped_tree_is_sound() -> None:
             "{d: {members: [mel_projection, vocoder], precison: fp16}}",
             [
                 "fuse.d.precison: unknown key 'precison'\n  did you mean 'precision'? available: "
-                "backend, calibration, gate, members, only_if_faster, precision"
+                "backend, calibration, gate, members, only_if_faster, options, precision"
             ],
             id="key",
         ),

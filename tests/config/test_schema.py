@@ -319,3 +319,41 @@ def test_all_faults_at_once_in_the_order_of_the_tree() -> None:
         "component.encoder.seed",
         "targets",
     ]
+
+
+# -- options that a component asks of a tool for itself ---------------------------------------------
+
+
+def test_a_component_has_options_of_its_own_over_those_of_all() -> None:
+    other = NODE | {"inputs": ["features"], "outputs": {"more": {"dtype": "float32", "shape": ["batch", "frames"]}}}
+    data = tree({"options": {"ort": {"threads": 3}}})
+    spec = read(data | {"component": {**data["component"], "other": other}})
+    assert [c.backend.options for c in spec.components] == [{"threads": 3}, {"threads": 0}]
+
+
+def test_options_of_another_backend_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    second = {"name": "second", "_target_": "pkg.Second", "types": ["float32"], "options": {"level": 1, "size": 2}}
+    monkeypatch.setitem(GROUPS, "backend", {"ort": ORT, "second": second})
+    own = {"options": {"second": {"level": 5}}}
+    assert read(tree(own)).components[0].backend.options == {"threads": 0}
+    on_second = read(tree(own | {"backend": "second"})).components[0]
+    assert on_second.backend.options == {"level": 5, "size": 2}
+    fallback = read(tree(own, on_mismatch="second")).components[0].fallback
+    assert fallback is not None
+    assert fallback.options == {"level": 5, "size": 2}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"orr": {}}, "component.encoder.options.orr: unknown backend 'orr'\n  did you mean 'ort'? available: ort"),
+        (
+            {"ort": {"thread": 1}},
+            "component.encoder.options.ort.thread: ort has no option 'thread'\n"
+            "  did you mean 'threads'? available: threads",
+        ),
+        ({"ort": 3}, "component.encoder.options.ort: must be a mapping, got 3"),
+    ],
+)
+def test_options_that_no_backend_has(options: dict[str, Any], expected: str) -> None:
+    assert faults_of(tree({"options": options})) == [expected]
