@@ -78,7 +78,7 @@ class Torch:
         if self.compile and not plain:
             # tuned kernels are tuned for sizes: each set of them is compiled by itself
             module.compile(mode=self.compile, dynamic=self.compile == "default")
-        return TorchSession(module, record, outputs, where, self.graphs and not plain)
+        return TorchSession(module, record, outputs, where, self.graphs and not plain, watched=plain)
 
     def _device(self, dtype: str) -> device:
         """Where to run. Raises BuildError rather than move what was meant for a GPU."""

@@ -33,8 +33,15 @@ class TorchSession:
     """One module on one device; `run` may be called from several threads. `notes` say where it runs."""
 
     def __init__(
-        self, module: nn.Module, record: Record, outputs: tuple[str, ...], device: torch.device, graphs: bool = False
+        self,
+        module: nn.Module,
+        record: Record,
+        outputs: tuple[str, ...],
+        device: torch.device,
+        graphs: bool = False,
+        watched: bool = False,
     ) -> None:
+        """`watched`: by a dispatch mode, which in inference mode sees composite operations before autocast does."""
         for name in outputs:
             if name not in record.outputs:
                 raise BuildError(f"{record.target} has no output '{name}'", nearest(name, record.outputs))
@@ -47,6 +54,7 @@ class TorchSession:
         self._record = record
         self._outputs = outputs
         self._graphs = Graphs() if graphs else None
+        self._without_gradients = torch.no_grad if watched else torch.inference_mode
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         if self._module is None:
@@ -82,8 +90,8 @@ class TorchSession:
         assert self._module is not None
         module, names = self._module, tuple(self._record.outputs)
         if self._graphs is None:
-            return call(module, tensors, names)
-        return self._graphs.run(lambda given: call(module, given, names), tensors)
+            return call(module, tensors, names, self._without_gradients)
+        return self._graphs.run(lambda given: call(module, given, names, self._without_gradients), tensors)
 
     def _converted(self, name: str, value: Tensor) -> Tensor:
         record = self._record

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +82,19 @@ def _check_arguments(module: torch.nn.Module, fields: Mapping[str, Any]) -> None
         )
 
 
-def call(module: torch.nn.Module, feeds: Mapping[str, torch.Tensor], outputs: Sequence[str]) -> dict[str, torch.Tensor]:
+def call(
+    module: torch.nn.Module,
+    feeds: Mapping[str, torch.Tensor],
+    outputs: Sequence[str],
+    without_gradients: Callable[[], AbstractContextManager[Any]] = torch.inference_mode,
+) -> dict[str, torch.Tensor]:
     """Run forward by argument names; the outputs under their declared names, in the order forward returns them.
 
     A tuple's outputs take the declared names by position, a dictionary's by its keys.
     """
     name = type(module).__name__
     try:
-        with torch.inference_mode():
+        with without_gradients():
             got = module(**feeds)
     except Exception as e:
         shapes = ", ".join(f"{k} {list(v.shape)}" for k, v in feeds.items())
