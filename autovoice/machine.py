@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from autovoice.cuda.device import gpus
+
 
 @cache
 def machine() -> str:
@@ -35,9 +37,9 @@ def machine_shared(alone: bool) -> Iterator[None]:
 
 
 @contextmanager
-def gpu_alone() -> Iterator[None]:
-    """Be the only build of this user that uses the GPU, whatever process runs it."""
-    with _held("-gpu", True):
+def gpu_shared(alone: bool) -> Iterator[None]:
+    """Hold the first GPU, with other steps of this user that run engines there, or `alone`, to time kernels there."""
+    with _held("".join(f"-{gpu.uuid}" for gpu in gpus()[:1]) or "-gpu", alone):
         yield
 
 

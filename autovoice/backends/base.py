@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import TracebackType
@@ -114,12 +115,20 @@ def backend_from_target(target: str, options: Mapping[str, Any]) -> Backend:
     return cast(Backend, cls(options))
 
 
+@contextmanager
 def session_of(
     backend: Mapping[str, Any], built: Path, outputs: Iterable[str], shared: Shared | None = None
-) -> Session:
-    """The engine in a build's folder, loaded by the backend of the same record."""
+) -> Iterator[Session]:
+    """The engine in a build's folder, loaded by the backend of the same record; no build uses its GPU meanwhile."""
+    from autovoice.machine import gpu_shared  # locks of files, which no machine needs that only runs pipelines
+
     made = backend_from_target(backend["target"], {**backend["options"], **backend.get("session", {})})
-    return made.session_from_engine(built / f"engine{made.suffix}", tuple(outputs), shared)
+    engine = built / f"engine{made.suffix}"
+    with (
+        made.session_from_engine(engine, tuple(outputs), shared) as session,
+        gpu_shared(alone=False) if session.memory != HOST else nullcontext(),
+    ):
+        yield session
 
 
 def on_host(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:

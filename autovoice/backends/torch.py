@@ -7,6 +7,7 @@ float32, as in normalisations, that is used.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,11 +100,15 @@ class Torch:
 
     def _counted(self, engine: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
         """What the file itself computes in, at the sizes of tracing."""
+        from autovoice.backends.base import HOST
         from autovoice.eager.count import CountOperations
+        from autovoice.machine import gpu_shared
         from autovoice.steps.export import trace_inputs
 
         feeds, mode = trace_inputs(fields), CountOperations()
-        with self._session(engine, tuple(fields["output_order"]), plain=True) as session:
+        with self._session(engine, tuple(fields["output_order"]), plain=True) as session, ExitStack() as stack:
+            if session.memory != HOST:
+                stack.enter_context(gpu_shared(alone=False))
             feeds = session.put(feeds)
             with mode:
                 session.run(feeds)

@@ -14,7 +14,6 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -49,6 +48,8 @@ class TorchSession:
         self.device = device
         where = f"{device}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "the CPU"
         self.notes = (f"torch {torch.__version__} on {where}",)
+        if device.type == "cuda":
+            self._stream = torch.cuda.default_stream(device)
         self._module: nn.Module | None = module.to(device)
         self._weights = {_memory(t) for t in (*module.parameters(), *module.buffers())}
         self._record = record
@@ -61,8 +62,8 @@ class TorchSession:
             raise BuildError("this session is closed", "load it again")
         with self._ready():
             given = {name: tensor_from(value, self.device) for name, value in feeds.items()}
-            got = self._call({name: self._converted(name, value) for name, value in given.items()})
-            return {name: self._given_out(name, got[name], given) for name in self._outputs}
+            got = self._computed(given) if self._graphs is None else self._graphs.run(self._computed, given)
+            return {name: value.numpy() if self.memory == "host" else TorchArray(value) for name, value in got.items()}
 
     def put(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """The feeds on the GPU; on a CPU as they are."""
@@ -73,7 +74,7 @@ class TorchSession:
 
     def wait(self) -> None:
         if self.memory == "cuda":
-            torch.cuda.default_stream(self.device).synchronize()
+            self._stream.synchronize()
 
     def close(self) -> None:
         self._module = self._graphs = None
@@ -86,12 +87,12 @@ class TorchSession:
     ) -> None:
         self.close()
 
-    def _call(self, tensors: Tensors) -> Tensors:
+    def _computed(self, given: Tensors) -> Tensors:
+        """The outputs wanted; all of it is part of a CUDA graph where there is one."""
         assert self._module is not None
-        module, names = self._module, tuple(self._record.outputs)
-        if self._graphs is None:
-            return call(module, tensors, names, self._without_gradients)
-        return self._graphs.run(lambda given: call(module, given, names, self._without_gradients), tensors)
+        converted = {name: self._converted(name, value) for name, value in given.items()}
+        got = call(self._module, converted, tuple(self._record.outputs), self._without_gradients)
+        return {name: self._given_out(name, got[name], given) for name in self._outputs}
 
     def _converted(self, name: str, value: Tensor) -> Tensor:
         record = self._record
@@ -99,17 +100,14 @@ class TorchSession:
             return value.half()
         return value.clone() if name in record.changed else value
 
-    def _given_out(self, name: str, value: Tensor, given: Tensors) -> Any:
+    def _given_out(self, name: str, value: Tensor, given: Tensors) -> Tensor:
         declared = TORCH_DTYPES[self._record.outputs[name]]
         if value.is_floating_point() and declared.is_floating_point:
             value = value.to(declared)
-        # the caller owns what comes out: neither weights nor its own inputs
-        if _memory(value) in self._weights | {_memory(t) for t in given.values()}:
-            value = value.clone()
-        if self.memory == "cuda":
-            return TorchArray(value)
-        array: np.ndarray = value.numpy()
-        return array
+        # neither weights nor the caller's own inputs
+        memory = _memory(value)
+        shared = memory in self._weights or any(memory == _memory(t) for t in given.values())
+        return value.clone() if shared else value
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
@@ -117,8 +115,10 @@ class TorchSession:
         with ExitStack() as stack:
             if self.device.type == "cuda":
                 stack.enter_context(_SWITCHES)
-                stack.enter_context(torch.cuda.device(self.device))
-                stack.enter_context(torch.cuda.stream(torch.cuda.default_stream(self.device)))
+                if torch.cuda.current_device() != self.device.index:
+                    stack.enter_context(torch.cuda.device(self.device))
+                if torch.cuda.current_stream() != self._stream:
+                    stack.enter_context(torch.cuda.stream(self._stream))
                 stack.enter_context(_without_tf32())
             if self._record.dtype == "float16":  # no cache: weights that gain from one are held in float16 already
                 stack.enter_context(torch.autocast(self.device.type, torch.float16, cache_enabled=False))
@@ -147,7 +147,7 @@ class Graphs:
         for name, value in tensors.items():
             inputs[name].copy_(value)
         graph.replay()
-        return {name: value.clone() for name, value in outputs.items()}  # the next replay overwrites them
+        return outputs  # which the next replay overwrites
 
 
 def _captured(function: Any, tensors: Tensors) -> tuple[torch.cuda.CUDAGraph, Tensors, Tensors]:
@@ -164,11 +164,11 @@ def _captured(function: Any, tensors: Tensors) -> tuple[torch.cuda.CUDAGraph, Te
 def _without_tf32() -> Iterator[None]:
     """Full float32 in matrix products and convolutions; what the process had chosen comes back."""
     switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
-    before = [s.fp32_precision for s in switches]
+    others = [(s, value) for s in switches if (value := s.fp32_precision) != "ieee"]
     try:
-        for switch in switches:
+        for switch, _ in others:
             switch.fp32_precision = "ieee"
         yield
     finally:
-        for switch, value in zip(switches, before, strict=True):
+        for switch, value in others:
             switch.fp32_precision = value

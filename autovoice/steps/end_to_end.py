@@ -19,8 +19,8 @@ def run(context: Context) -> dict[str, Any]:
     with Shared() as shared, ExitStack() as stack:
         sessions = []
         for name, c in fields["components"].items():
-            session = session_of(c["backend"], context.needs[f"build:{name}"], c["outputs"], shared)
-            sessions.append((c, stack.enter_context(session)))
+            loaded = session_of(c["backend"], context.needs[f"build:{name}"], c["outputs"], shared)
+            sessions.append((c, stack.enter_context(loaded)))
         report = {}
         for point in POINTS:
             wires = load_point(context.needs["inputs"], point)

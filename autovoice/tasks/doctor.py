@@ -18,6 +18,7 @@ from autovoice.recipe.environment import environment
 from autovoice.sources import tool_version
 from autovoice.spec import RUNS_HERE
 from autovoice.table import table
+from autovoice.trt.versions import RTX, TENSORRT
 
 _INSTALL = "pip install 'autovoice"
 #: distribution → (what it is for, what adds it)
@@ -33,8 +34,14 @@ _TOOLS = {
     "transformers": ("component/content_encoder=hubert", f"{_INSTALL}[hubert]'"),
     "hydra-joblib-launcher": ("hydra/launcher=joblib", f"{_INSTALL}[joblib]'"),
     "tensorrt": ("backend=tensorrt", f"{_INSTALL}[tensorrt]'"),
-    "tensorrt-rtx-cu13-libs": ("backend=tensorrt_rtx", f"{_INSTALL}[tensorrt-rtx]'"),
+    "tensorrt-rtx": ("backend=tensorrt_rtx", f"{_INSTALL}[tensorrt-rtx]'"),
     "cuda-python": ("run TensorRT's engines", f"{_INSTALL}[tensorrt]'"),
+}
+#: the same thing under another distribution's name
+_ALSO = {
+    "tensorrt": TENSORRT.distributions,
+    "tensorrt-rtx": RTX.distributions,
+    "cuda-python": ("cuda-bindings",),
 }
 #: the backends that say themselves what they need, and which of them is taken
 _ASKED = ("tensorrt", "tensorrt_rtx")
@@ -52,8 +59,8 @@ def run(invocation: Invocation) -> int:
 
 def _tools() -> Iterator[tuple[str, str, str, str]]:
     for name, (what, add) in _TOOLS.items():
-        found = tool_version(name)
-        yield name, "" if found == "absent" else found, what, add
+        found = (tool_version(n) for n in (name, *_ALSO.get(name, ())))
+        yield name, next((v for v in found if v != "absent"), ""), what, add
 
 
 def _machine() -> Iterator[tuple[str, str]]:

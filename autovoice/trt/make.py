@@ -14,7 +14,7 @@ from packaging.version import Version
 
 from autovoice.cuda.device import gpus
 from autovoice.errors import PrecisionError
-from autovoice.machine import gpu_alone
+from autovoice.machine import gpu_shared
 from autovoice.measure.precision import heavy_types
 from autovoice.trt import inspector
 from autovoice.trt.builder import BuiltEngine, engine_from_request
@@ -39,7 +39,7 @@ def make_engine(
     module = imported(tool)
     has = features(tool, Version(module.__version__))
     request, log = Request.of(model, options, fields), Log(module)
-    with gpu_alone() if has.timing_cache else nullcontext():  # where tactics are timed, nothing may build beside
+    with gpu_shared(alone=True) if has.timing_cache else nullcontext():  # nothing may disturb tactics that are timed
         try:
             made = engine_from_request(module, has, request, log)
         finally:

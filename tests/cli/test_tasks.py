@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from autovoice.tasks import doctor
+
 if TYPE_CHECKING:
     from tests.conftest import Project
 
@@ -156,6 +158,13 @@ def test_gc_without_a_store(fresh: Project) -> None:
 
 
 # -- doctor ----------------------------------------------------------------------------------------
+
+
+def test_doctor_knows_a_tool_under_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"tensorrt-cu13-bindings": "11.0.0", "cuda-bindings": "13.0.2"}
+    monkeypatch.setattr(doctor, "tool_version", lambda name: there.get(name, "absent"))
+    found = {name: version for name, version, *_ in doctor._tools()}
+    assert (found["tensorrt"], found["cuda-python"], found["tensorrt-rtx"]) == ("11.0.0", "13.0.2", "")
 
 
 def test_doctor_names_tools_and_what_can_run(fresh: Project) -> None:

@@ -178,6 +178,15 @@ def test_a_contender_merges_it_too() -> None:
     assert [s.id for s in found] == ["b.export", "c.export", "bc.fuse", "bc.lower_half", "bc.build_half"]
 
 
+def test_a_contender_has_the_options_that_its_members_ask_for() -> None:
+    parts = four()
+    parts[1] = replace(parts[1], options={"other": {"streams": 2}, ORT.name: {"threads": 1}})
+    g = graph(*parts, bc=("b", "c"))
+    contender = Contender("half", replace(ORT, name="other", options={"streams": 1, "level": 3}), FP16)
+    assert contender.of(g.components[1]).backend.options == {"streams": 2, "level": 3}
+    assert contender.of(g.components[0]).backend.options == {"streams": 1, "level": 3}
+
+
 def test_a_fallback_is_merged_too() -> None:
     other = replace(ORT, name="other")
     parts = [replace(p, fallback=other, on_mismatch="other", precision=FP16) for p in four()]
