@@ -12,6 +12,8 @@ from typing import BinaryIO
 
 #: beside the files of an artefact: what it was made of, and what its step said
 RECORD = "record.json"
+#: what a calibration comes to: a range for each tensor
+RANGES = "ranges.json"
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -10,9 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from autovoice.calibration.ranges import FILE
 from autovoice.errors import ArtefactError, StoreError
-from autovoice.files import link_or_copy, write_atomically
+from autovoice.files import RANGES, link_or_copy, write_atomically
 from autovoice.graph import Graph
 from autovoice.hashing import file_sha256, uncached_sha256
 from autovoice.loaders import loader_of
@@ -187,7 +186,7 @@ def _calibration(c: Component, records: Mapping[str, Record]) -> dict[str, Any]:
         "name": c.calibration.name,
         "method": dict(c.calibration.method) if c.calibration.source is not None else None,
         "samples": ranges.result["samples"],
-        "ranges": ranges.files[FILE].sha256,
+        "ranges": ranges.files[RANGES].sha256,
         "quantized": lowered.get("quantized", []) if used else [],
     }
 

@@ -7,12 +7,14 @@ kind that it imports. Installed distributions do not change in place: they count
 from __future__ import annotations
 
 import ast
+import hashlib
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from autovoice.errors import AutovoiceError
 from autovoice.hashing import file_sha256
@@ -56,10 +58,47 @@ def module_of(target: str) -> str:
     )
 
 
-def _imports(module: str, path: Path) -> Iterator[str]:
+#: module → the digest of its file, and what the file imports: reading it takes longer than anything else in a plan
+_KNOWN: dict[str, tuple[str, tuple[str, ...]]] = {}
+_CHANGED: set[str] = set()
+
+
+def _imports(module: str, path: Path, digest: str) -> tuple[str, ...]:
     """The modules that `path` may import, wherever in the file it does; names that are not modules among them."""
+    known = _KNOWN.get(module)
+    if known is not None and known[0] == digest:
+        return known[1]
+    content = path.read_bytes()
+    found = tuple(dict.fromkeys(_imported(module, path, content)))
+    if hashlib.sha256(content).hexdigest() == digest:  # not changed meanwhile
+        _KNOWN[module] = (digest, found)
+        _CHANGED.add(module)
+    return found
+
+
+def remember(data: Mapping[str, Any]) -> None:
+    """Take over what an earlier run learned, if it read files as this one does."""
+    imports = data.get("imports")
+    if data.get("by") != _this() or not isinstance(imports, dict):
+        return
+    for module, entry in imports.items():
+        match entry:
+            case [str(digest), [*names]] if all(isinstance(n, str) for n in names):
+                _KNOWN[module] = (digest, tuple(names))
+
+
+def learned() -> dict[str, Any] | None:
+    """What is known of every module's imports, when something was learned since `remember`; None otherwise."""
+    return {"by": _this(), "imports": _KNOWN} if _CHANGED else None
+
+
+def _this() -> str:
+    return file_sha256(Path(__file__))
+
+
+def _imported(module: str, path: Path, content: bytes) -> Iterator[str]:
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in _running(_tree(path)):
+    for node in _running(_tree(path, content)):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -82,9 +121,9 @@ def _running(node: ast.AST) -> Iterator[ast.AST]:
         yield from _running(child)
 
 
-def _tree(path: Path) -> ast.Module:
+def _tree(path: Path, content: bytes) -> ast.Module:
     try:
-        return ast.parse(path.read_bytes(), filename=str(path))
+        return ast.parse(content, filename=str(path))
     except SyntaxError as e:
         raise AutovoiceError(f"{path}:{e.lineno}: {e.msg}", "this file is not valid Python") from e
 
@@ -105,7 +144,7 @@ def _walk(target: str) -> tuple[Mapping[str, str], frozenset[str]]:
         own = _kind(module.partition(".")[0]) == "own"
         if path is not None and (own or module == start):
             files[module] = file_sha256(path)
-            for name in dict.fromkeys(_imports(module, path)):
+            for name in _imports(module, path, files[module]):
                 kind = _kind(name.partition(".")[0])
                 if kind == "own":
                     left.append(name)

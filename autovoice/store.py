@@ -6,6 +6,7 @@
     store/last/               the record last built, by pipeline and step: what `explain` compares with
     store/logs/               one log a step
     store/hashes.json         digests of files by (path, size, mtime, inode)
+  store/imports.json        what each module of the user's own code imports, by digest
 
 An artefact counts only when every file its record names has the size and digest it was committed with.
 """
@@ -25,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from autovoice import hashing
+from autovoice import hashing, sources
 from autovoice.errors import StoreError
 from autovoice.files import RECORD, write_atomically
 
@@ -200,13 +201,18 @@ class Store:
     def load_hashes(self) -> None:
         known = _read_json(self.root / "hashes.json")
         hashing.remember({name: e for name, e in known.items() if isinstance(e, list) and len(e) == 2})
+        sources.remember(_read_json(self.root / "imports.json"))
 
     def save_hashes(self) -> None:
-        known = hashing.learned()
-        if known is not None and self.root.is_dir():
-            alive = {name: entry for name, entry in known.items() if os.path.exists(name)}
-            with suppress(OSError):  # only a cache: a read-only store costs time, nothing else
+        known, imports = hashing.learned(), sources.learned()
+        if not self.root.is_dir():
+            return
+        with suppress(OSError):  # only a cache: a read-only store costs time, nothing else
+            if known is not None:
+                alive = {name: entry for name, entry in known.items() if os.path.exists(name)}
                 write_atomically(self.root / "hashes.json", json.dumps(alive).encode())
+            if imports is not None:
+                write_atomically(self.root / "imports.json", json.dumps(imports).encode())
 
 
 def _fsync(path: Path) -> None:

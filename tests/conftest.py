@@ -24,6 +24,10 @@ import pytest
 from onnx import TensorProto, helper
 
 TOY = Path(__file__).parent / "toy"
+#: every test that builds keeps gigabytes of libraries in memory
+MOST_WORKERS = 4
+#: what the store remembers to be quick, and does without
+MEMORY = ("hashes.json", "imports.json")
 CHIME = ("--config-dir", "conf", "pipeline=chime")
 
 
@@ -142,8 +146,8 @@ class Project:
         return [str(p.relative_to(self.root)) for p in left]
 
     def files(self) -> dict[str, bytes]:
-        """Content of everything under outputs but the memory of digests."""
-        paths = (p for p in self.outputs.rglob("*") if p.is_file() and p.name != "hashes.json")
+        """Content of everything under outputs but what is only memory."""
+        paths = (p for p in self.outputs.rglob("*") if p.is_file() and p.name not in MEMORY)
         return {str(p.relative_to(self.outputs)): p.read_bytes() for p in paths}
 
     def pipeline(self, name: str, components: Mapping[str, Any], inputs: Mapping[str, Any]) -> Project:
@@ -158,6 +162,12 @@ class Project:
         text = file.read_text()
         assert old in text
         file.write_text(text.replace(old, new))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`."""
+    return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
 
 
 def parsed_plan(text: str) -> dict[str, tuple[str, str]]:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from autovoice import sources
 from autovoice.errors import AutovoiceError
 from autovoice.hashing import uncached_sha256
 from autovoice.sources import closure, module_of, third_party, tool_version
@@ -166,3 +168,59 @@ def test_a_module_that_does_not_exist(target: str, absent: str, package: Callabl
 def test_version_of_a_tool() -> None:
     numpy = importlib.import_module("numpy")
     assert (tool_version("numpy"), tool_version("no-such-distribution")) == (numpy.__version__, "absent")
+
+
+# -- what is remembered from run to run ------------------------------------------------------------
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is remembered."""
+    monkeypatch.setattr(sources, "_KNOWN", {})
+    monkeypatch.setattr(sources, "_CHANGED", set())
+
+
+def refuse(*_: object) -> None:
+    raise AssertionError("a file was read that is known")
+
+
+@pytest.mark.usefixtures("memory")
+def test_a_file_that_did_not_change_is_not_read_again(
+    package: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package()
+    found = closure("toy_pkg.models.encoder.Encoder")
+    kept = json.loads(json.dumps(sources.learned()))
+    monkeypatch.setattr(sources, "_KNOWN", {})
+    monkeypatch.setattr(sources, "_CHANGED", set())
+    sources.remember(kept)
+    forget_sources()
+    monkeypatch.setattr(sources, "_imported", refuse)
+    assert closure("toy_pkg.models.encoder.Encoder") == found
+    assert sources.learned() is None
+
+
+@pytest.mark.usefixtures("memory")
+def test_a_file_that_changed_is_read_again(package: Callable[..., Path]) -> None:
+    package()
+    closure("toy_pkg.models.encoder.Encoder")
+    package(shared="from toy_pkg import unrelated\n")
+    assert "unrelated" in modules("toy_pkg.models.encoder.Encoder")
+
+
+@pytest.mark.usefixtures("memory")
+def test_what_another_version_read_is_not_believed(package: Callable[..., Path]) -> None:
+    package()
+    closure("toy_pkg.models.encoder.Encoder")
+    kept = sources.learned()
+    assert kept is not None
+    sources._KNOWN.clear()
+    sources.remember(kept | {"by": "0" * 64})
+    assert sources._KNOWN == {}
+
+
+@pytest.mark.usefixtures("memory")
+@pytest.mark.parametrize("entry", [None, [], ["digest"], ["digest", "os"], ["digest", [1]], [1, ["os"]], {"a": 1}])
+def test_entries_of_another_form_are_not_taken(entry: object) -> None:
+    sources.remember({"by": sources._this(), "imports": {"toy_pkg": entry, "other": ["digest", ["os"]]}})
+    assert sources._KNOWN == {"other": ("digest", ("os",))}

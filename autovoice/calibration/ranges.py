@@ -13,7 +13,6 @@ import numpy as np
 from autovoice.errors import CalibrationError, nearest
 from autovoice.files import write_atomically
 
-FILE = "ranges.json"
 _LARGEST = float(np.finfo(np.float32).max)
 Ranges = Mapping[str, tuple[float, float]]
 

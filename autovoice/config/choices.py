@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autovoice.config.auto import Order, read_order
+from autovoice.config.lookup import Lookup
 from autovoice.config.reader import Reader
 from autovoice.errors import AutovoiceError, Fault, choices, nearest
 from autovoice.locate import files_of, located
@@ -25,8 +26,6 @@ from autovoice.spec import (
     Target,
 )
 
-#: (group, name) → the group's node, or a Fault that says what exists
-Lookup = Callable[[str, str, str], Mapping[str, Any] | Fault]
 METRICS = ("snr_db", "cosine", "pooled_cosine", "relative_l2", "max_abs", *AUDIO_METRICS)
 COMPUTE_TYPES = ("float32", "tfloat32", "float16", "bfloat16", "int8", "float8")
 CALIBRATORS = ("entropy2", "minmax")

@@ -32,17 +32,19 @@ def conf_dir() -> Path:
 
 
 @dataclass(frozen=True)
-class Composed:
-    """One composed configuration as plain data, with the overrides it was composed from."""
+class Groups:
+    """The groups beside a composed configuration, of the shipped tree and of the user's."""
 
-    data: Mapping[str, Any]
-    overrides: tuple[str, ...]
     config: DictConfig
+    overrides: tuple[str, ...]
 
-    def lookup(self, group: str, name: str, where: str) -> Mapping[str, Any] | Fault:
-        """The node of `group` called `name`, from the shipped tree or the user's, composed in full."""
-        loader = GlobalHydra.instance().config_loader()
-        options = loader.get_group_options(group)
+    def names(self, group: str) -> list[str]:
+        """What there is to choose from."""
+        return list(GlobalHydra.instance().config_loader().get_group_options(group))
+
+    def __call__(self, group: str, name: str, where: str) -> Mapping[str, Any] | Fault:
+        """The node of `group` called `name`, composed in full, which takes a while."""
+        loader, options = GlobalHydra.instance().config_loader(), self.names(group)
         if name not in options:
             return Fault(where, f"unknown {group} '{name}'", nearest(name, options))
         try:
@@ -58,6 +60,19 @@ class Composed:
         finally:
             with open_dict(self.config):
                 del self.config[f"_{group}"]
+
+
+@dataclass(frozen=True)
+class Composed:
+    """One composed configuration as plain data, with the overrides it was composed from."""
+
+    data: Mapping[str, Any]
+    overrides: tuple[str, ...]
+    config: DictConfig
+
+    @property
+    def lookup(self) -> Groups:
+        return Groups(self.config, self.overrides)
 
 
 def start(config_dir: Path | None) -> Hydra:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
+from autovoice.config.lookup import Lookup
 from autovoice.config.reader import Reader
-from autovoice.errors import Fault, nearest
-
-if TYPE_CHECKING:
-    from autovoice.config.choices import ChoiceReader
+from autovoice.errors import nearest
+from autovoice.spec import Backend
 
 
-def read_options(reader: ChoiceReader, r: Reader) -> dict[str, dict[str, Any]]:
-    """The node `options: {tensorrt: {max_aux_streams: 2}}`: names of backends, and keys that their `options` list."""
+def read_options(lookup: Lookup, r: Reader, backends: Iterable[Backend]) -> dict[str, dict[str, Any]]:
+    """The node `options: {tensorrt: {max_aux_streams: 2}}`; of `backends` alone is known which options they have."""
+    listed = {b.name: b.options for b in backends}
     found: dict[str, dict[str, Any]] = {}
     for name, own in r.children("options"):
-        node = reader.lookup("backend", name, own.where)
-        if isinstance(node, Fault):
-            reader.faults.append(node)
-            continue
-        known = Reader(node, f"backend/{name}", reader.faults).take("options", dict, {})
-        for key in own.data.keys() - known.keys():
-            own.fault(key, f"{name} has no option '{key}'", nearest(str(key), known))
-        found[name] = {key: value for key, value in own.data.items() if key in known}
+        if name not in listed and name not in (names := lookup.names("backend")):
+            own.fault("", f"unknown backend '{name}'", nearest(name, names))
+        for key in own.data.keys() - listed.get(name, own.data).keys():
+            own.fault(key, f"{name} has no option '{key}'", nearest(key, listed[name]))
+        found[name] = own.data
     return found

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from autovoice.config.auto import Choice, Order, fitted, told
-from autovoice.config.choices import NAME, ChoiceReader, Lookup
+from autovoice.config.choices import NAME, ChoiceReader
 from autovoice.config.dims import read_dims
 from autovoice.config.fuse import check_targets, read_groups, shared_by
+from autovoice.config.lookup import Lookup
 from autovoice.config.mismatch import read_policy
 from autovoice.config.own_options import read_options
 from autovoice.config.reader import Reader
@@ -121,7 +122,8 @@ class SpecReader(ChoiceReader):
         precision = self.choice(r, "precision", self.precision)
         backend = self.choice(r, "backend", self.backend_or_order)
         on_mismatch, fallback = read_policy(self, r)
-        own = read_options(self, r)
+        among = backend.backends if isinstance(backend, Order) else (backend,)
+        own = read_options(self.lookup, r, (b for b in (*among, fallback) if b is not None))
         if (model is None) == (onnx is None):
             r.fault("", "needs a `model:` or an `onnx:`", "model: {_target_: package.module.Class}, or onnx: path")
         if onnx is not None and r.data.get("checkpoint") is not None:
@@ -134,7 +136,7 @@ class SpecReader(ChoiceReader):
             inputs=self.inputs(r),
             outputs=self.outputs(r),
             precision=precision,
-            backend=(backend.backends[-1] if isinstance(backend, Order) else backend).with_options(own),
+            backend=among[-1].with_options(own),
             gate=self.choice(r, "gate", self.gate),
             calibration=self.choice(r, "calibration", self.calibration),
             quantize=self.policy(r, precision),

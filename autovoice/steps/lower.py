@@ -9,8 +9,8 @@ from typing import Any
 
 import onnx
 
-from autovoice.calibration.ranges import FILE
 from autovoice.errors import LoweringError
+from autovoice.files import RANGES
 from autovoice.lowering.exclude import check_keep
 from autovoice.steps.context import Context
 from autovoice.steps.policies import in_fused_names
@@ -33,7 +33,7 @@ def run(context: Context) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if "quantize" in fields:
         ranges = context.needs.get("ranges")
-        given = {"quantize": fields["quantize"], "ranges": ranges and ranges / FILE}
+        given = {"quantize": fields["quantize"], "ranges": ranges and ranges / RANGES}
     _check_call(function, lowering, given)
     return dict(function(source, target, fields["keep"], **given, **lowering["kwargs"]) or {})
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from autovoice.calibration.ranges import FILE, read_ranges
+from autovoice.calibration.ranges import read_ranges
 from autovoice.errors import CalibrationError, nearest
-from autovoice.files import RECORD
+from autovoice.files import RANGES, RECORD
 from autovoice.steps.context import Context
 
 
@@ -17,7 +17,7 @@ def run(context: Context) -> dict[str, Any]:
     tensors: set[str] = set()
     for folder in context.needs.values():
         matched |= set(json.loads((folder / RECORD).read_bytes())["result"]["matched"])
-        tensors |= read_ranges(folder / FILE).keys()
+        tensors |= read_ranges(folder / RANGES).keys()
     for pattern in context.fields["patterns"]:
         if pattern not in matched:
             fact = f"calibration.method: '{pattern}' matches no tensor"

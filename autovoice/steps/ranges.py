@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from autovoice.calibration.observe import Observed, observed_from
-from autovoice.calibration.ranges import FILE, matched, method_of, write_ranges
+from autovoice.calibration.ranges import matched, method_of, write_ranges
 from autovoice.calibration.thresholds import threshold
+from autovoice.files import RANGES
 from autovoice.hashing import uncached_sha256
 from autovoice.npz import read_npz
 from autovoice.steps.context import Context
@@ -25,5 +26,5 @@ def run(context: Context) -> dict[str, Any]:
     }
     told = {"percentile": percentile, **methods} if "percentile" in methods.values() else dict(methods)
     model = uncached_sha256(context.needs["export"] / "model.onnx")
-    write_ranges(context.out / FILE, model, found.samples, told, ranges)
+    write_ranges(context.out / RANGES, model, found.samples, told, ranges)
     return {"tensors": len(ranges), "samples": found.samples, "matched": matched(methods, list(ranges))}

@@ -6,7 +6,8 @@ from typing import Any
 
 import onnx
 
-from autovoice.calibration.ranges import FILE, check_complete, ranges_from, write_ranges
+from autovoice.calibration.ranges import check_complete, ranges_from, write_ranges
+from autovoice.files import RANGES
 from autovoice.hashing import uncached_sha256
 from autovoice.lowering.policy import watched_tensors
 from autovoice.steps.context import Context
@@ -28,5 +29,5 @@ def run(context: Context) -> dict[str, Any]:
     where = f"calibrator {fields['calibrator']['target']}"
     ranges = ranges_from(called("calibration.calibrator", fields["calibrator"], given), where)
     check_complete(ranges, tensors, where)
-    write_ranges(context.out / FILE, uncached_sha256(model), None, fields["calibrator"]["target"], ranges)
+    write_ranges(context.out / RANGES, uncached_sha256(model), None, fields["calibrator"]["target"], ranges)
     return {"tensors": len(ranges), "samples": None}

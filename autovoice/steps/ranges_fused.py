@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from autovoice.calibration.ranges import FILE, read_ranges, write_ranges
-from autovoice.files import RECORD
+from autovoice.calibration.ranges import read_ranges, write_ranges
+from autovoice.files import RANGES, RECORD
 from autovoice.hashing import uncached_sha256
 from autovoice.steps.context import Context
 from autovoice.steps.names import MERGED
@@ -22,11 +22,11 @@ def run(context: Context) -> dict[str, Any]:
         if not role.startswith("ranges:"):
             continue
         renamed = names[role.removeprefix("ranges:")]["tensors"]
-        for tensor, (low, high) in read_ranges(folder / FILE).items():
+        for tensor, (low, high) in read_ranges(folder / RANGES).items():
             name = renamed.get(tensor, tensor)
             least, most = found.get(name, (low, high))
             found[name] = (min(low, least), max(high, most))
         samples.add(json.loads((folder / RECORD).read_bytes())["result"]["samples"])
     count = min((s for s in samples if s is not None), default=None)
-    write_ranges(context.out / FILE, uncached_sha256(export / "model.onnx"), count, "of its members", found)
+    write_ranges(context.out / RANGES, uncached_sha256(export / "model.onnx"), count, "of its members", found)
     return {"tensors": len(found), "samples": count}

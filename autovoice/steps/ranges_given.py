@@ -6,8 +6,9 @@ from typing import Any
 
 import onnx
 
-from autovoice.calibration.ranges import FILE, check_complete, model_of, read_ranges, write_ranges
+from autovoice.calibration.ranges import check_complete, model_of, read_ranges, write_ranges
 from autovoice.errors import CalibrationError
+from autovoice.files import RANGES
 from autovoice.hashing import uncached_sha256
 from autovoice.lowering.policy import watched_tensors
 from autovoice.steps.context import Context
@@ -23,5 +24,5 @@ def run(context: Context) -> dict[str, Any]:
             f"{path}: was made for another graph ({str(model)[:12]}…, this one is {current[:12]}…)",
             'calibrate again, or, if its ranges are right all the same, remove the line "model" from it',
         )
-    write_ranges(context.out / FILE, current, None, "given", ranges)
+    write_ranges(context.out / RANGES, current, None, "given", ranges)
     return {"tensors": len(ranges), "samples": None}

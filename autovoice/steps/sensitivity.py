@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from autovoice.calibration.ranges import FILE
 from autovoice.calibration.samples import sample_feeds, sample_files
+from autovoice.files import RANGES
 from autovoice.lowering.exclude import kept_nodes
 from autovoice.lowering.policy import chosen_nodes, quantizable
 from autovoice.measure.macs import macs
@@ -63,7 +63,7 @@ def trial_of(context: Context) -> Trial:
     fields = context.fields
     return Trial(
         context.needs["export"] / "model.onnx",
-        context.needs["ranges"] / FILE,
+        context.needs["ranges"] / RANGES,
         fields["lowering"],
         fields["keep"],
         tuple(fields["outputs"]),

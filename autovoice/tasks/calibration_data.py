@@ -132,7 +132,7 @@ def _calibration(invocation: Invocation, request: Request) -> Calibration:
     node = dict(invocation.data.get("calibration") or {})
     if request.input is not None:
         node["files"] = request.input
-    reader = ChoiceReader(invocation.data, lambda group, name, where: Fault(where, f"no {group}"))
+    reader = ChoiceReader(invocation.data, invocation.lookup)
     spec = reader.calibration(Reader(node, "calibration", reader.faults))
     reader.faults += _undrawable(spec, request.input)
     if reader.faults or spec.source is None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import MEMORY
+
 if TYPE_CHECKING:
     from tests.conftest import Project
 
@@ -93,7 +95,7 @@ CASES = {
         ["+component.synth.modle=3"],
         "component.synth.modle: unknown key 'modle'",
         "did you mean 'model'? available: backend, calibration, checkpoint, dims, export, gate, inputs, keep, model, "
-        "on_mismatch, only_if_faster, onnx, outputs, precision, quantize, seed",
+        "on_mismatch, only_if_faster, onnx, options, outputs, precision, quantize, seed",
     ),
     "key typo in a dim": (
         ["+dims.length.mxa=3"],
@@ -258,9 +260,9 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_it_is_refused_in_two_lines(master: Project, case: str) -> None:
     overrides, fact, fix = CASES[case]
-    before = sorted(p for p in master.root.rglob("*") if p.name != "hashes.json")
+    before = sorted(p for p in master.root.rglob("*") if p.name not in MEMORY)
     assert master.fails(*overrides) == f"error: {fact}\n  {fix}\n"
-    assert sorted(p for p in master.root.rglob("*") if p.name != "hashes.json") == before
+    assert sorted(p for p in master.root.rglob("*") if p.name not in MEMORY) == before
 
 
 def test_all_faults_are_told_at_once(master: Project) -> None:

@@ -139,7 +139,7 @@ def test_an_artefact_that_is_gone_is_built_again(toy: Project) -> None:
     assert "nothing to do" in toy.ok()
 
 
-@pytest.mark.parametrize("name", ["hashes.json", "last/chime.json"])
+@pytest.mark.parametrize("name", ["hashes.json", "imports.json", "last/chime.json"])
 def test_the_memory_of_the_store_is_not_its_truth(toy: Project, name: str) -> None:
     for content in (b"\x00garbage", b"[1, 2]", b'{"inputs": 3}'):
         (toy.store / name).write_bytes(content)

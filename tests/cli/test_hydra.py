@@ -106,7 +106,7 @@ def test_completion_of_a_shell_is_answered(master: Project) -> None:
     assert "complete" in master.ok("--shell-completion", "install=bash")
 
 
-HEAVY = ("torch", "onnx", "onnxruntime", "transformers", "rich")
+HEAVY = ("torch", "onnx", "onnxruntime", "numpy", "transformers", "rich")
 MODULES = """
 import sys
 from autovoice.cli import main
@@ -131,7 +131,7 @@ def test_what_executes_nothing_imports_no_tool(master: Project, arguments: list[
 def test_doctor_asks_the_tools_themselves(master: Project) -> None:
     """So that the test above is known to be able to fail."""
     code = MODULES.format(arguments=[*master.given, "task=doctor"], heavy=set(HEAVY))
-    assert master.python(code).splitlines()[-1] == "imported: ['onnxruntime', 'torch']"
+    assert master.python(code).splitlines()[-1] == "imported: ['numpy', 'onnxruntime', 'torch']"
 
 
 def test_the_runtime_needs_neither_torch_nor_hydra_nor_onnx(master: Project) -> None:

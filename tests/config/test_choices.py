@@ -44,6 +44,9 @@ def lookup(group: str, name: str, where: str) -> Mapping[str, Any] | Fault:
     return options.get(name) or Fault(where, f"unknown {group} '{name}'", nearest(name, options))
 
 
+lookup.names = lambda group: list(GROUPS.get(group, {}))
+
+
 def reader(encoder: Mapping[str, Any] | None = None, /, **changes: Any) -> SpecReader:
     data = {
         "pipeline": {"name": "toy", "inputs": {"audio": {"dtype": "float32", "shape": ["frames"]}}},

@@ -27,6 +27,9 @@ def lookup(group: str, name: str, where: str) -> Mapping[str, Any] | Fault:
     return options.get(name) or Fault(where, f"unknown {group} '{name}'", nearest(name, options))
 
 
+lookup.names = lambda group: list(GROUPS.get(group, {}))
+
+
 def tree(encoder: Mapping[str, Any] | None = None, /, **changes: Any) -> dict[str, Any]:
     """A whole configuration with the one component `encoder`, changed."""
     return {

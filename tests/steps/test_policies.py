@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
-from autovoice.calibration.ranges import FILE, read_ranges, write_ranges
+from autovoice.calibration.ranges import read_ranges, write_ranges
 from autovoice.errors import LoweringError
+from autovoice.files import RANGES
 from autovoice.lowering.exclude import kept_nodes
 from autovoice.lowering.policy import chosen_nodes
 from autovoice.steps import fuse, ranges_fused
@@ -104,13 +105,13 @@ def test_ranges_have_the_names_of_the_merged_graph(needs: dict[str, Path], tmp_p
         folder = tmp_path / f"ranges_{name}"
         folder.mkdir()
         tensors = {t: (-high, high) for t in ("x", "a", "b", "y")}
-        write_ranges(folder / FILE, "", 8, "minmax", tensors)
+        write_ranges(folder / RANGES, "", 8, "minmax", tensors)
         (folder / "record.json").write_text(json.dumps({"result": {"samples": 8}}))
         needs[f"ranges:{name}"] = folder
     out = tmp_path / "ranges"
     out.mkdir()
     assert ranges_fused.run(Context({}, needs, {}, out)) == {"tensors": 7, "samples": 8}
-    assert {t: high for t, (_, high) in read_ranges(out / FILE).items()} == {
+    assert {t: high for t, (_, high) in read_ranges(out / RANGES).items()} == {
         **{"x": 1, "a.a": 1, "a.b": 1, "mid": 2},  # seen by both: the range of both
         **{"b.a": 2, "b.b": 2, "y": 2},
     }

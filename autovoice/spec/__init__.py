@@ -1,0 +1,58 @@
+"""The frozen specification of a build: what the configuration means, without any configuration container.
+
+Shapes are tuples of whole numbers and arithmetic over dimension names (see `autovoice.expr`). Every value
+that ends in an action key is JSON.
+"""
+
+from __future__ import annotations
+
+from autovoice.spec.build import BuildSpec, PipelineSpec
+from autovoice.spec.choices import Backend, Calibration, Export, Gate, Implicit, Keep, Precision, Quantize, Target
+from autovoice.spec.component import Checkpoint, Component, OnnxFile
+from autovoice.spec.names import (
+    AUDIO_METRICS,
+    DTYPES,
+    ERRORS,
+    FAIL,
+    OPTIONAL_METRICS,
+    POINTS,
+    QUANTIZABLE,
+    REBUILD,
+    RUNS_HERE,
+    SNR_EQUAL,
+    WORKER,
+)
+from autovoice.spec.tensors import Axis, Dim, Input, Output, Tensor
+
+__all__ = [
+    "AUDIO_METRICS",
+    "DTYPES",
+    "ERRORS",
+    "FAIL",
+    "OPTIONAL_METRICS",
+    "POINTS",
+    "QUANTIZABLE",
+    "REBUILD",
+    "RUNS_HERE",
+    "SNR_EQUAL",
+    "WORKER",
+    "Axis",
+    "Backend",
+    "BuildSpec",
+    "Calibration",
+    "Checkpoint",
+    "Component",
+    "Dim",
+    "Export",
+    "Gate",
+    "Implicit",
+    "Input",
+    "Keep",
+    "OnnxFile",
+    "Output",
+    "PipelineSpec",
+    "Precision",
+    "Quantize",
+    "Target",
+    "Tensor",
+]

@@ -1,0 +1,157 @@
+"""What is chosen for a component, each from a group of the configuration: precision, backend, calibration, gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something callable by its dotted path, with the keyword arguments of the configuration."""
+
+    path: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What stays in float32 under a lower precision.
+
+    Operator types; node names (shell patterns); and all that is computed from an input until it becomes an
+    integer or a bool, as an index from a position or a pitch does.
+    """
+
+    op_types: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+
+    def __or__(self, other: Keep) -> Keep:
+        names = ("op_types", "nodes", "inputs")
+        return Keep(*(tuple(sorted({*getattr(self, n), *getattr(other, n)})) for n in names))
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """Which nodes of a graph are quantized.
+
+    Those of `op_types`; of them, where `include` is given, only what its patterns match; never what `exclude`
+    matches, nor the first or the last quantizable node of the graph where these are False. A pattern (shell style)
+    is matched against a node's name and the names of its weights.
+    """
+
+    op_types: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    first: bool = True
+    last: bool = True
+
+
+@dataclass(frozen=True)
+class Implicit:
+    """Implicit quantization: the tool's own calibrator, entropy2 or minmax, fed with the component's samples.
+
+    `cache`: a calibration cache in the tool's format, used as it is in place of samples. `min_share`: the least share
+    of heavy layers that must come out quantized; None only reports. `float16`: layers may fall back to float16.
+    """
+
+    calibrator: str = "entropy2"
+    cache: Path | None = None
+    min_share: float | None = None
+    float16: bool = True
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A precision: the compute type asked for and the ONNX → ONNX lowering that asks for it.
+
+    `scope` heavy: the lowering rewrites convolutions and matrix products alone, so a graph that has none stays as
+    it is, and that is no failure; all: every graph with floating point must compute in the type somewhere.
+    `gates` is the name under which gates know it, its own unless given;
+    `quantize` is the policy of a precision whose scales come from calibration, None for all others; `lowerings`
+    replace `lowering` on the backends they name; `higher` is what a component becomes that the policy leaves out whole,
+    and what a quantized build is compared with. `implicit` says how a tool that can choose for itself which layers
+    are quantized does so, on a backend whose environment has that; elsewhere the lowering is explicit.
+    """
+
+    name: str
+    type: str
+    lowering: Target
+    keep: Keep = Keep()
+    scope: str = "all"
+    quantize: Quantize | None = None
+    lowerings: Mapping[str, Target] = field(default_factory=dict)
+    higher: Precision | None = None
+    implicit: Implicit | None = None
+    gates: str = ""
+
+    @property
+    def judged_as(self) -> str:
+        """The name that gates know it by."""
+        return self.gates or self.name
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where the ranges of a component's activations come from: one of `source`, `calibrator` and `ranges`.
+
+    `source` yields samples: of the component's own inputs, or, at level pipeline, of the pipeline's inputs, which
+    then travel through everything upstream of the component. `calibrator` is the user's own code, which returns
+    ranges; `ranges` a file of them, or a folder with one file a component. `files` are data by name, their content
+    part of the key; `absent` says what of them is not there. `method` gives, by pattern of tensor names, the way a
+    range is chosen; `shards` is how many steps share the samples.
+    """
+
+    name: str
+    level: str = "component"
+    source: Target | None = None
+    calibrator: Target | None = None
+    ranges: Path | None = None
+    files: tuple[tuple[str, Path], ...] = ()
+    absent: tuple[str, ...] = ()
+    method: Mapping[str, str] = field(default_factory=lambda: {"default": "minmax"})
+    percentile: float = 99.99
+    min_samples: int = 2
+    shards: int = 1
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A backend: its class, the compute types it can run, and options passed on unchanged.
+
+    `options` make the engine, `session` only how it is run. `environment` is a function of a backend and a compute
+    type that gives what an engine depends on here (versions, GPU), or refuses; `passes` are rewrites of the lowered
+    graph; `profiled` engines hold min, opt and max of their inputs; `from_module` engines are made from the module.
+    """
+
+    name: str
+    target: str
+    types: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    session: Mapping[str, Any] = field(default_factory=dict)
+    environment: str | None = None
+    passes: tuple[str, ...] = ()
+    profiled: bool = False
+    from_module: bool = False
+
+    def with_options(self, own: Mapping[str, Mapping[str, Any]]) -> Backend:
+        """Itself with those of a component, by the backend's name, over its own."""
+        return replace(self, options={**self.options, **own.get(self.name, {})})
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Thresholds by metric, then by precision name, for components and for the whole pipeline."""
+
+    component: Mapping[str, Mapping[str, float]]
+    end_to_end: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Export:
+    """How an ONNX file is made: opset, and whether onnxslim simplifies it."""
+
+    opset: int = 18
+    simplify: bool = True

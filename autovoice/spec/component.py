@@ -1,0 +1,104 @@
+"""One engine: where its weights come from, its wires, and the choices made for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from autovoice.spec.choices import Backend, Calibration, Export, Gate, Keep, Precision, Quantize, Target
+from autovoice.spec.names import FAIL
+from autovoice.spec.tensors import Input, Output
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where weights come from: file, nested key, name prefix to strip, and whether names must match."""
+
+    path: Path
+    key: str | None = None
+    prefix: str = ""
+    strict: bool = True
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """An existing ONNX file and the files beside it that hold its weights, if it does not itself."""
+
+    path: Path
+    data: tuple[Path, ...] = ()
+
+
+#: what a fallback is built in: the graph as it was exported
+_AS_EXPORTED = Precision("fp32", "float32", Target("autovoice.lowering.floating.keep_float32"))
+
+
+@dataclass(frozen=True)
+class Component:
+    """One engine: a module, an ONNX file, or `members` merged into one; its wires, and the choices made for it.
+
+    `on_mismatch` says what happens where it is loaded and does not fit: fail, rebuild, or the name of `fallback`.
+    `options` are its own, by backend; `backend` and `fallback` have them already.
+    """
+
+    name: str
+    model: Target | None
+    onnx: OnnxFile | None
+    checkpoint: Checkpoint | None
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    precision: Precision
+    backend: Backend
+    gate: Gate
+    calibration: Calibration = Calibration("none")
+    quantize: Quantize | None = None
+    only_if_faster: bool = False
+    on_mismatch: str = FAIL
+    fallback: Backend | None = None
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    keep: Keep = Keep()
+    export: Export = Export()
+    dims: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    seed: int = 0
+    members: tuple[Component, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Component, ...]:
+        """What is exported and referenced one by one: its members in order, or itself."""
+        return self.members or (self,)
+
+    @property
+    def place(self) -> str:
+        """Where it stands in the configuration."""
+        return f"fuse.{self.name}" if self.members else f"component.{self.name}"
+
+    @property
+    def lowering(self) -> Target:
+        """The precision's lowering for this component's backend."""
+        return self.precision.lowerings.get(self.backend.name, self.precision.lowering)
+
+    @property
+    def settled(self) -> Component:
+        """Itself; or, where the policy of a quantized precision leaves out all of it, in the `higher` one."""
+        if self.quantize is None or self.quantize.op_types or self.precision.higher is None:
+            return self
+        return replace(self, precision=self.precision.higher, quantize=None)
+
+    @property
+    def stand_in(self) -> Component | None:
+        """The component in float32 on its fallback, built beside it; None without one, or where it is on it already."""
+        if self.fallback is None or self.fallback.name == self.backend.name:
+            return None
+        plain = replace(self, precision=_AS_EXPORTED, quantize=None, only_if_faster=False)
+        return replace(plain, backend=self.fallback, fallback=None)
+
+    @property
+    def quantized(self) -> bool:
+        """True where the policy quantizes anything, so that ranges are needed."""
+        return self.quantize is not None and bool(self.quantize.op_types)
+
+    @property
+    def raced(self) -> bool:
+        """True where the build is timed against one of a higher precision."""
+        return self.quantized and self.precision.higher is not None

@@ -1,0 +1,32 @@
+"""Names that several parts agree on: points, types, metrics, policies, variables of the environment."""
+
+from __future__ import annotations
+
+POINTS = ("min", "opt", "max")
+
+#: dtype names of the configuration; numpy's own, without 64-bit floats which no engine here wants
+DTYPES = ("float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
+
+#: the operators that can be quantized at all
+QUANTIZABLE = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+
+#: set in worker processes that run nothing but steps, whose file descriptors may therefore be redirected
+WORKER = "AUTOVOICE_WORKER"
+
+#: distances between waveforms, which mean something only where trained weights are loaded
+AUDIO_METRICS = ("lsd_db", "mcd_db", "log_mel_l1", "mr_stft")
+
+#: metrics where more is worse; of all others, less is worse
+ERRORS = ("max_abs", "relative_l2", *AUDIO_METRICS)
+
+#: gates that name only the precisions they are meant for; every other metric of a gate must know all in use
+OPTIONAL_METRICS = ("pooled_cosine", "relative_l2", *AUDIO_METRICS)
+
+#: the SNR reported for two equal tensors, which have no error: JSON has no infinity
+SNR_EQUAL = 200.0
+
+#: in what a backend's environment says: whether this machine can run what it builds; no part of what an engine is
+RUNS_HERE = "runs_here"
+
+#: policies for an engine that does not fit the machine that loads it; any other names a backend to fall back to
+FAIL, REBUILD = "fail", "rebuild"
