@@ -57,8 +57,9 @@ def test_inspect_lists_types_tactics_and_times(half: Path, autovoice: Command) -
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int8_entropy", "int8_minmax", "tf32", "bf16"])
 def test_gates_hold_in_every_precision(precision: str, outputs: Path, autovoice: Command) -> None:
-    """On the small profile, where builds take seconds; gates are at min, opt, max and between."""
-    out = autovoice("backend=tensorrt", f"precision={precision}", "dims=streaming")
+    """On the small profile, with few tactics tried; gates are at min, opt, max and between."""
+    quick = ("backend.options.builder_optimization_level=1", "backend.options.profile_layers=false")
+    out = autovoice("backend=tensorrt", f"precision={precision}", "dims=streaming", *quick)
     folder = folder_of(out)
     vocoder = components(folder)["vocoder"]
     assert vocoder["gates"]

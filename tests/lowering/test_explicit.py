@@ -22,6 +22,7 @@ from autovoice.lowering.explicit import with_qdq
 from autovoice.measure.parity import compare
 from autovoice.onnx_io import save
 from tests.onnx_models import FLOAT, HALF, INT64, model, node, value
+from tests.rtx import built
 
 INT8, FLOAT8 = TensorProto.INT8, TensorProto.FLOAT8E4M3FN
 LARGEST = {"int8": 127.0, "float8": 448.0}
@@ -522,36 +523,6 @@ def test_larger_graphs_come_near_their_float_graph(made, op_types, around: str) 
     shape = [d.dim_value or 30 for d in made().graph.input[0].type.tensor_type.shape.dim]
     x = normal(*shape)
     assert compare(run(lowered, x=x)[0], run(made(), x=x)[0]).snr_db > 15
-
-
-def built(made: onnx.ModelProto, target: str) -> tuple[Any, list[str]]:
-    """A TensorRT-RTX engine for a compute capability or None, and what was logged from warnings up."""
-    trt = pytest.importorskip("tensorrt_rtx_bindings")
-    said: list[str] = []
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, text: str) -> None:
-            if severity <= trt.ILogger.Severity.WARNING:
-                said.append(text)
-
-    logger = Logger()
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(made.SerializeToString()):
-        return None, [parser.get_error(i).desc() for i in range(parser.num_errors)]
-    tensors_around = [network.get_input(0), network.get_output(0)]
-    assert [t.dtype for t in tensors_around] == [trt.float32, trt.float32]
-    profile, config = builder.create_optimization_profile(), builder.create_builder_config()
-    sizes = [tuple(n if d == -1 else d for d in tensors_around[0].shape) for n in (16, 64, 256)]
-    profile.set_shape("x", *sizes)
-    assert config.add_optimization_profile(profile) >= 0
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(getattr(trt.ComputeCapability, target), 0)
-    return builder.build_serialized_network(network, config), said
 
 
 @pytest.mark.tensorrt

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import Any
 
 import onnx
 import pytest
@@ -18,6 +17,7 @@ from autovoice.models.vocoder import HifiganVocoder
 from autovoice.onnx_io import simplified
 from autovoice.passes import PASSES
 from tests.passes.checks import copied, names, ops, rewritten
+from tests.rtx import built
 
 SIZES = ({"batch": 1, "frames": 16}, {"batch": 2, "frames": 33})
 LAYERS, COUPLINGS = 3, 4
@@ -123,34 +123,6 @@ def test_in_any_order(flow: onnx.ModelProto, reverse: bool) -> None:
     order = sorted(PASSES, reverse=reverse)
     made = rewritten(flow, [*order, *order], within=2e-6, sizes=SIZES)
     assert ops(made)["Slice"] == 0
-
-
-def built(made: onnx.ModelProto) -> tuple[Any, list[str]]:
-    """A TensorRT-RTX engine, and what was logged from warnings up."""
-    trt = pytest.importorskip("tensorrt_rtx_bindings")
-    said: list[str] = []
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, text: str) -> None:
-            if severity <= trt.ILogger.Severity.WARNING:
-                said.append(text)
-
-    logger = Logger()
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(made.SerializeToString()):
-        return None, [parser.get_error(i).desc() for i in range(parser.num_errors)]
-    profile, config = builder.create_optimization_profile(), builder.create_builder_config()
-    for tensor in (network.get_input(i) for i in range(network.num_inputs)):
-        profile.set_shape(tensor.name, *[(1, tensor.shape[1], n) for n in (16, 64, 256)])
-    assert config.add_optimization_profile(profile) >= 0
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(trt.ComputeCapability.SM89, 0)
-    return builder.build_serialized_network(network, config), said
 
 
 @pytest.mark.tensorrt
