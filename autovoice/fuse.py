@@ -98,9 +98,10 @@ def _in_order(members: list[Component]) -> list[Component]:
 def _check_common(group: Group, members: Sequence[Component], faults: list[Fault]) -> None:
     """All but the options that members ask for themselves, of which no two may name different values."""
     _check_options(group, members, faults)
-    asked = _options(members)
     for key in COMMON:
-        values = [_apart_from(asked, getattr(m, key)) for m in members]
+        values = [getattr(m, key) for m in members]
+        if key in ("backend", "fallback"):
+            values = _before_options(members, values)
         if all(v == values[0] for v in values):
             continue
         each = ", ".join(f"{m.name} {_shown(v)}" for m, v in zip(members, values, strict=True))
@@ -110,7 +111,10 @@ def _check_common(group: Group, members: Sequence[Component], faults: list[Fault
 
 
 def _check_options(group: Group, members: Sequence[Component], faults: list[Fault]) -> None:
+    used = {b.name for m in members for b in (m.backend, m.fallback) if b is not None}
     for backend, options in _options(members).items():
+        if backend not in used:
+            continue
         for key, value in options.items():
             said = {m.name: own[key] for m in members if key in (own := m.options.get(backend, {}))}
             if any(v != value for v in said.values()):
@@ -129,11 +133,19 @@ def _options(members: Iterable[Component]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _apart_from(asked: Mapping[str, Mapping[str, Any]], value: Any) -> Any:
-    """A backend without the options that some member asks for itself; any other value as it is."""
-    if not isinstance(value, Backend):
-        return value
-    return replace(value, options={k: v for k, v in value.options.items() if k not in asked.get(value.name, {})})
+def _before_options(members: Sequence[Component], backends: Sequence[Backend | None]) -> list[Backend | None]:
+    """Each member's backend with, for an option that it asks for itself, what the first has that does not ask."""
+    asked = [m.options.get(b.name, {}) if b is not None else {} for m, b in zip(members, backends, strict=True)]
+    base: dict[str, Any] = {}
+    for own, backend in zip(asked, backends, strict=True):
+        base |= {k: v for k, v in (backend.options if backend else {}).items() if k not in own and k not in base}
+    found = []
+    for own, backend in zip(asked, backends, strict=True):
+        if backend is not None:
+            kept = {k: v for k, v in backend.options.items() if k not in own}
+            backend = replace(backend, options=kept | {k: base[k] for k in own if k in base})
+        found.append(backend)
+    return found
 
 
 def _shown(value: Any) -> str:

@@ -12,8 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from autovoice.config.choices import AUTO
-from autovoice.config.lookup import Lookup
+from autovoice.config.lookup import AUTO, Lookup
 from autovoice.config.options import EVERY
 from autovoice.config.schema import SpecReader
 from autovoice.config.settings import Settings, read_settings

@@ -8,7 +8,7 @@ import platform
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -38,8 +38,12 @@ def machine_shared(alone: bool) -> Iterator[None]:
 
 @contextmanager
 def gpu_shared(alone: bool) -> Iterator[None]:
-    """Hold the first GPU, with other steps of this user that run engines there, or `alone`, to time kernels there."""
-    with _held("".join(f"-{gpu.uuid}" for gpu in gpus()[:1]) or "-gpu", alone):
+    """Hold the first GPU, with other steps of this user that run engines there, or `alone`, to time kernels there.
+
+    Without a GPU there is nothing to hold.
+    """
+    found = gpus()
+    with _held(f"-{found[0].uuid}", alone) if found else nullcontext():
         yield
 
 
@@ -51,4 +55,5 @@ def _held(what: str, alone: bool) -> Iterator[None]:
         fcntl.flock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
     finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)  # closing is not enough where a child has the descriptor too
         os.close(fd)

@@ -58,21 +58,23 @@ def module_of(target: str) -> str:
     )
 
 
-#: module → the digest of its file, and what the file imports: reading it takes longer than anything else in a plan
+#: module → the digest of its file, and what the file imports: reading it takes longer than anything else in a plan.
+#: A package's name ends in a dot: what its file imports relatively is something else than what a module's does
 _KNOWN: dict[str, tuple[str, tuple[str, ...]]] = {}
 _CHANGED: set[str] = set()
 
 
 def _imports(module: str, path: Path, digest: str) -> tuple[str, ...]:
     """The modules that `path` may import, wherever in the file it does; names that are not modules among them."""
-    known = _KNOWN.get(module)
+    name = f"{module}." if path.name == "__init__.py" else module
+    known = _KNOWN.get(name)
     if known is not None and known[0] == digest:
         return known[1]
     content = path.read_bytes()
     found = tuple(dict.fromkeys(_imported(module, path, content)))
     if hashlib.sha256(content).hexdigest() == digest:  # not changed meanwhile
-        _KNOWN[module] = (digest, found)
-        _CHANGED.add(module)
+        _KNOWN[name] = (digest, found)
+        _CHANGED.add(name)
     return found
 
 
@@ -93,7 +95,7 @@ def learned() -> dict[str, Any] | None:
 
 
 def _this() -> str:
-    return file_sha256(Path(__file__))
+    return f"{file_sha256(Path(__file__))} {sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def _imported(module: str, path: Path, content: bytes) -> Iterator[str]:

@@ -150,6 +150,22 @@ def test_options_that_members_ask_for_themselves_hold_for_the_whole() -> None:
     assert c.options == {ORT.name: {"streams": 2, "level": 5}}
 
 
+def test_options_of_a_backend_that_is_not_used_are_no_matter() -> None:
+    parts = [
+        component(n, r, options={"other": {"streams": i}})
+        for i, (n, r) in enumerate({"a": ["x"], "b": ["a_out"]}.items())
+    ]
+    (c,) = merged(*parts, ab=("a", "b"))
+    assert c.backend == ORT
+
+
+def test_another_value_for_all_than_what_one_asks_for_itself() -> None:
+    """One asks for 2, of the two that ask for nothing one has a backend of its own: that is no agreement."""
+    own = replace(ORT, options={"streams": 7, "level": 3})
+    parts = [asking("a", streams=2), asking("b", "a_out"), component("c", ["b_out"], backend=own)]
+    assert faults_of(*parts, all=("a", "b", "c"))[0].startswith("fuse.all: its members differ in backend")
+
+
 def test_options_that_members_disagree_in() -> None:
     parts = [asking("a", streams=1), asking("b", "a_out", streams=2), asking("c", "b_out")]
     assert faults_of(*parts, all=("a", "b", "c")) == [

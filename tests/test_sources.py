@@ -209,6 +209,17 @@ def test_a_file_that_changed_is_read_again(package: Callable[..., Path]) -> None
 
 
 @pytest.mark.usefixtures("memory")
+def test_a_module_that_became_a_package_is_read_again(package: Callable[..., Path]) -> None:
+    """The same content, other relative imports."""
+    text = "from .unrelated import x\n"
+    root = package(single=text)
+    assert "unrelated" in modules("toy_pkg.single.Thing")
+    package(**{"single/__init__": text, "single/unrelated": ""})
+    (root / "toy_pkg/single.py").unlink()
+    assert modules("toy_pkg.single.Thing") == {"", "single", "single.unrelated"}
+
+
+@pytest.mark.usefixtures("memory")
 def test_what_another_version_read_is_not_believed(package: Callable[..., Path]) -> None:
     package()
     closure("toy_pkg.models.encoder.Encoder")

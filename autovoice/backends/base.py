@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import TracebackType
@@ -123,12 +123,12 @@ def session_of(
     from autovoice.machine import gpu_shared  # locks of files, which no machine needs that only runs pipelines
 
     made = backend_from_target(backend["target"], {**backend["options"], **backend.get("session", {})})
-    engine = built / f"engine{made.suffix}"
-    with (
-        made.session_from_engine(engine, tuple(outputs), shared) as session,
-        gpu_shared(alone=False) if session.memory != HOST else nullcontext(),
-    ):
-        yield session
+    with ExitStack() as held:
+        held.enter_context(gpu_shared(alone=False))  # before loading, which uses the GPU too
+        with made.session_from_engine(built / f"engine{made.suffix}", tuple(outputs), shared) as session:
+            if session.memory == HOST:
+                held.close()
+            yield session
 
 
 def on_host(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:

@@ -7,7 +7,6 @@ float32, as in normalisations, that is used.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +78,8 @@ class Torch:
         if self.compile and not plain:
             # tuned kernels are tuned for sizes: each set of them is compiled by itself
             module.compile(mode=self.compile, dynamic=self.compile == "default")
-        return TorchSession(module, record, outputs, where, self.graphs and not plain, watched=plain)
+        watched = plain and record.dtype == "float16"
+        return TorchSession(module, record, outputs, where, self.graphs and not plain, watched)
 
     def _device(self, dtype: str) -> device:
         """Where to run. Raises BuildError rather than move what was meant for a GPU."""
@@ -100,15 +100,15 @@ class Torch:
 
     def _counted(self, engine: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
         """What the file itself computes in, at the sizes of tracing."""
-        from autovoice.backends.base import HOST
         from autovoice.eager.count import CountOperations
         from autovoice.machine import gpu_shared
         from autovoice.steps.export import trace_inputs
 
         feeds, mode = trace_inputs(fields), CountOperations()
-        with self._session(engine, tuple(fields["output_order"]), plain=True) as session, ExitStack() as stack:
-            if session.memory != HOST:
-                stack.enter_context(gpu_shared(alone=False))
+        with (
+            gpu_shared(alone=False),
+            self._session(engine, tuple(fields["output_order"]), plain=True) as session,
+        ):
             feeds = session.put(feeds)
             with mode:
                 session.run(feeds)

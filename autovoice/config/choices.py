@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autovoice.config.auto import Order, read_order
-from autovoice.config.lookup import Lookup
+from autovoice.config.lookup import AUTO, Lookup
 from autovoice.config.reader import Reader
 from autovoice.errors import AutovoiceError, Fault, choices, nearest
 from autovoice.locate import files_of, located
@@ -31,8 +31,6 @@ COMPUTE_TYPES = ("float32", "tfloat32", "float16", "bfloat16", "int8", "float8")
 CALIBRATORS = ("entropy2", "minmax")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LEVELS = ("component", "pipeline")
-#: in place of what a backend is: which others to choose among
-AUTO = "auto"
 METHODS = ("minmax", "percentile", "entropy", "mse")
 
 

@@ -88,4 +88,12 @@ def check_targets(targets: Collection[str], names: Collection[str], groups: list
 
 def shared_by(said: Mapping[str, Mapping[str, Any]], name: str, node: Any) -> Any:
     """A component's node under what its group says for all."""
-    return {**node, **said.get(name, {})} if isinstance(node, Mapping) else node
+    if not isinstance(node, Mapping):
+        return node
+    shared = dict(said.get(name, {}))
+    own, others = node.get("options"), shared.get("options")
+    if isinstance(own, Mapping) and isinstance(others, Mapping):  # by backend, option by option
+        both = own.keys() | others.keys()
+        if all(isinstance(o.get(b) or {}, Mapping) for o in (own, others) for b in both):
+            shared["options"] = {b: {**(own.get(b) or {}), **(others.get(b) or {})} for b in sorted(both)}
+    return {**node, **shared}

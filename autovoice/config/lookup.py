@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 from autovoice.errors import Fault
 
+#: of the backends, in place of what one is: which others to choose among
+AUTO = "auto"
+
 
 class Lookup(Protocol):
     """The options of every group."""

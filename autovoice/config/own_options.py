@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from autovoice.config.lookup import Lookup
+from autovoice.config.lookup import AUTO, Lookup
 from autovoice.config.reader import Reader
 from autovoice.errors import nearest
 from autovoice.spec import Backend
@@ -16,9 +16,10 @@ def read_options(lookup: Lookup, r: Reader, backends: Iterable[Backend]) -> dict
     listed = {b.name: b.options for b in backends}
     found: dict[str, dict[str, Any]] = {}
     for name, own in r.children("options"):
-        if name not in listed and name not in (names := lookup.names("backend")):
+        names = [n for n in lookup.names("backend") if n != AUTO]
+        if name not in listed and name not in names:
             own.fault("", f"unknown backend '{name}'", nearest(name, names))
-        for key in own.data.keys() - listed.get(name, own.data).keys():
+        for key in (k for k in own.data if k not in listed.get(name, own.data)):
             own.fault(key, f"{name} has no option '{key}'", nearest(key, listed[name]))
         found[name] = own.data
     return found

@@ -14,6 +14,11 @@ HEAVY = {
     *("convolution", "_convolution", "cudnn_convolution", "cudnn_convolution_transpose", "linear", "matmul"),
     *("mm", "bmm", "mv", "addmm", "baddbmm", "addmv", "einsum", "bilinear", "scaled_dot_product_attention"),
     *("lstm", "gru", "rnn_tanh", "rnn_relu"),
+    # what attention and recurrent layers are outside of inference mode, by where they run
+    *(f"_scaled_dot_product_{how}_attention" for how in ("flash", "efficient", "cudnn", "fused_overrideable")),
+    *("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math"),
+    *("_cudnn_rnn", "miopen_rnn", "mkldnn_rnn_layer", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell"),
+    *("_native_multi_head_attention", "_transformer_encoder_layer_fwd"),
 }
 #: these only copy, convert or make values
 _NEUTRAL = {

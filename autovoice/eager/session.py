@@ -29,7 +29,10 @@ _SWITCHES = threading.RLock()
 
 
 class TorchSession:
-    """One module on one device; `run` may be called from several threads. `notes` say where it runs."""
+    """One module on one device; `run` may be called from several threads. `notes` say where it runs.
+
+    What a CUDA graph gives holds until the next run, of any thread.
+    """
 
     def __init__(
         self,

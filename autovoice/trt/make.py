@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ def make_engine(
     module = imported(tool)
     has = features(tool, Version(module.__version__))
     request, log = Request.of(model, options, fields), Log(module)
-    with gpu_shared(alone=True) if has.timing_cache else nullcontext():  # nothing may disturb tactics that are timed
+    with gpu_shared(alone=has.timing_cache):  # nothing may disturb tactics that are timed
         try:
             made = engine_from_request(module, has, request, log)
         finally:

@@ -54,6 +54,17 @@ def test_a_group_may_choose_for_all_its_members() -> None:
     assert {c.precision.name for c in spec.components if c is not decoder} == {"fp32"}
 
 
+def test_what_a_group_asks_of_a_tool_goes_over_what_its_members_ask() -> None:
+    """Option by option: what the group does not name stays as the vocoder has it."""
+    group = (
+        "{members: [mel_projection, vocoder], options: {tensorrt: {builder_optimization_level: 5}, onnxruntime: {}}}"
+    )
+    spec, faults = read(f"fuse={{decoder: {group}}}")
+    assert faults == []
+    (decoder,) = (c for c in spec.components if c.members)
+    assert decoder.options == {"tensorrt": {"max_aux_streams": 2, "builder_optimization_level": 5}, "onnxruntime": {}}
+
+
 def test_the_graph_of_the_shipped_tree_is_sound() -> None:
     graph = composed_graph(DECODER, "targets=[decoder]", "precision=int8")
     assert graph.outputs == ("audio_output",)

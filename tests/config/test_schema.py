@@ -356,6 +356,7 @@ def test_options_of_another_backend_wait_for_it(monkeypatch: pytest.MonkeyPatch)
             "  did you mean 'threads'? available: threads",
         ),
         ({"ort": 3}, "component.encoder.options.ort: must be a mapping, got 3"),
+        ({"auto": {}}, "component.encoder.options.auto: unknown backend 'auto'\n  available: ort"),
     ],
 )
 def test_options_that_no_backend_has(options: dict[str, Any], expected: str) -> None:
