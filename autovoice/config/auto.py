@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from autovoice.config.reader import Reader
 from autovoice.errors import AutovoiceError, Fault, choices
 from autovoice.recipe.environment import environment_of, runs_here, variants
 from autovoice.spec import Backend, Component, Gate, Precision, Target
-
-if TYPE_CHECKING:
-    from autovoice.config.choices import ChoiceReader
 
 
 @dataclass(frozen=True)
@@ -31,25 +26,6 @@ class Choice:
     order: str
     backend: str
     passed: tuple[str, ...]
-
-
-def read_order(reader: ChoiceReader, r: Reader) -> Order:
-    """The node of a group's option that names others: `auto: {order: […], options: {name: {…}}}`."""
-    auto = r.child("auto")
-    names, options = auto.strings("order"), auto.child("options")
-    if not names:
-        auto.fault("order", "names no backend", "order: [tensorrt, onnxruntime]")
-    found = []
-    for name in names:
-        backend = reader.named("backend", name, auto.path("order"), reader.backend)
-        found.append(replace(backend, options={**backend.options, **options.take(name, dict, {})}))
-    for name in options.data.keys() - set(names):  # of one that is left out of the order they are of no meaning
-        node = reader.lookup("backend", name, options.path(name))
-        reader.faults += [node] if isinstance(node, Fault) else []
-    spec = Order(r.take("name", str), tuple(found) or (Backend("", "", ()),))
-    auto.done()
-    r.done()
-    return spec
 
 
 def fitted(c: Component, order: Order, faults: list[Fault]) -> tuple[Component, Choice]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autovoice.config.auto import Order, read_order
+from autovoice.config.auto import Order
 from autovoice.config.lookup import AUTO, Lookup
 from autovoice.config.reader import Reader
 from autovoice.errors import AutovoiceError, Fault, choices, nearest
@@ -161,7 +161,25 @@ class ChoiceReader:
 
     def backend_or_order(self, r: Reader) -> Backend | Order:
         """A backend; or, under `auto:`, those to choose among."""
-        return read_order(self, r) if AUTO in r.data else self.backend(r)
+        return self.order(r) if AUTO in r.data else self.backend(r)
+
+    def order(self, r: Reader) -> Order:
+        """The node of a group's option that names others: `auto: {order: […], options: {name: {…}}}`."""
+        auto = r.child(AUTO)
+        names, options = auto.strings("order"), auto.child("options")
+        if not names:
+            auto.fault("order", "names no backend", "order: [tensorrt, onnxruntime]")
+        found = []
+        for name in names:
+            backend: Backend = self.named("backend", name, auto.path("order"), self.backend)
+            found.append(backend.with_options({backend.name: options.take(name, dict, {})}))
+        for name in options.data.keys() - set(names):  # of one that is left out of the order they are of no meaning
+            node = self.lookup("backend", name, options.path(name))
+            self.faults += [node] if isinstance(node, Fault) else []
+        spec = Order(r.take("name", str), tuple(found) or (Backend("", "", ()),))
+        auto.done()
+        r.done()
+        return spec
 
     def backend(self, r: Reader) -> Backend:
         if AUTO in r.data:

@@ -5,6 +5,7 @@ The default pipeline is built once, in AUTOVOICE_GPU_OUTPUTS where that is set, 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -15,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autovoice.backends.base import backend_from_target
 from autovoice.cuda.device import gpus, why_none
 from autovoice.errors import AutovoiceError
 from autovoice.runtime.pipeline import Pipeline
+from autovoice.store import Store
 from autovoice.trt.versions import TENSORRT, imported
 
 HERE = Path(__file__).parent
@@ -80,6 +83,18 @@ def pipeline(half: Path) -> Iterator[Pipeline]:
 def folder_of(out: str) -> Path:
     """Where a build says that it is."""
     return Path(re.findall(r"(\S+)/manifest\.json", out)[-1])
+
+
+def built_again(outputs: Path, folder: Path, component: str, engine: Path, **options: object) -> None:
+    """The engine of a component once more, by other options of its tool, from what the store holds of its build."""
+    store = Store(outputs / "store")
+    steps = json.loads((folder / "manifest.json").read_bytes())["steps"]
+    record = store.record(steps[f"{component}.build"])
+    assert record is not None
+    fields, needs = record.inputs["fields"], record.inputs["needs"]
+    backend = backend_from_target(fields["backend"]["target"], {**fields["backend"]["options"], **options})
+    model = store.folder(needs.get("passes", needs["lower"])) / "model.onnx"
+    backend.engine_from_onnx(model, engine, {**fields, "named": store.folder(needs["lower"]) / "model.onnx"})
 
 
 def flow_feeds(frames: int, batch: int = 1, seed: int = 0) -> dict[str, np.ndarray]:

@@ -13,9 +13,10 @@ import pytest
 import soundfile
 
 from autovoice.backends.base import Session
+from autovoice.backends.tensorrt import TensorRT
 from autovoice.models.flow_decoder import FlowDecoder
 from autovoice.runtime.pipeline import Pipeline
-from tests.gpu.conftest import HALF, Command, flow_feeds, folder_of
+from tests.gpu.conftest import HALF, Command, built_again, flow_feeds, folder_of
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.performance
@@ -122,6 +123,27 @@ def test_what_eight_bits_give_the_vocoder(
                 ms = median(milliseconds(called(session, {"mel_input": mel}), runs=100, warm_up=10))
                 with capsys.disabled():
                     print(f"\n HiFi-GAN {name} T={frames}: {ms:.3f} ms", end="")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("averaged", [1, 4])
+def test_builds_of_the_same_options_are_alike(
+    averaged: int, half: Path, outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tactics are chosen by timing them: three builds that remember none of it, of a graph of small kernels."""
+    found = []
+    for i in range(3):
+        engine = tmp_path / f"{i}.engine"
+        options = {"avg_timing_iterations": averaged, "timing_cache": False, "profile_layers": False}
+        built_again(outputs, half, "flow_decoder", engine, **options)
+        with TensorRT({}).session_from_engine(engine, ("output_latent",)) as session:
+            calls = [called(session, flow_feeds(frames)) for frames in (128, 512)]
+            found.append([median(milliseconds(call, runs=200, warm_up=20)) for call in calls])
+    with capsys.disabled():
+        for at, times in zip((128, 512), zip(*found, strict=True), strict=True):
+            told = ", ".join(f"{ms:.3f}" for ms in times)
+            print(f"\n flow decoder T={at}, averages of {averaged}: {told} ms", end="")
+    assert all(max(times) <= 1.3 * min(times) for times in zip(*found, strict=True))
 
 
 def called(session: Session, feeds: dict[str, np.ndarray]) -> Callable[[], None]:
