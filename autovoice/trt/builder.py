@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from packaging.version import Version
+
 from autovoice.errors import BuildError
 from autovoice.files import write_atomically
 from autovoice.trt.calibrators import calibrate, check_calibrated
@@ -112,6 +114,10 @@ def _way_out(log: Log, request: Request) -> str:
     text = " ".join(log.errors).lower()
     if "workspace" in text or "memory" in text:
         return f"backend.options.workspace_mb={2 * request.options.workspace_mb}, or lower dims.<name>.max"
+    targets = request.environment.get("compute_capabilities", [])
+    if len(targets) > 1:
+        newest = max(targets, key=Version)
+        return f"for the newest GPU alone: backend.options.compute_capabilities=['{newest}'], or another precision"
     if request.precision in ("int8", "float8"):
         return "leave out what it names (quantize.exclude=[…]), or choose precision=fp16 for this component"
     return "the whole of what it said is in the step's log; component.<name>.backend=onnxruntime builds it elsewhere"

@@ -166,6 +166,16 @@ def test_what_only_returns_nothing_is_an_error_in_the_tools_words(
     assert "\n" not in raised.value.fact + raised.value.fix
 
 
+def test_what_one_of_several_gpus_cannot_run_is_built_for_the_newest(
+    cuda: FakeCuda, monkeypatch: Any, tmp_path: Path, lowered: Path
+) -> None:
+    built = Built(cuda, "rtx", monkeypatch, tmp_path)
+    built.trt.fail("build", "Cannot compile operation 'n' for Turing (SM75): FP32 GEMM is not supported")
+    with pytest.raises(BuildError) as raised:
+        built.make(lowered)
+    assert raised.value.fix.startswith("for the newest GPU alone: backend.options.compute_capabilities=['8.9']")
+
+
 def test_an_engine_that_cannot_run_its_smallest_shape_is_none(built: Built, lowered: Path) -> None:
     built.trt.warn("build", "kMIN values are not self-consistent: IConvolutionLayer needs 5")
     with pytest.raises(BuildError, match=r"cannot run its smallest shapes: kMIN values are not self-consistent"):
