@@ -90,8 +90,11 @@ def remember(data: Mapping[str, Any]) -> None:
 
 
 def learned() -> dict[str, Any] | None:
-    """What is known of every module's imports, when something was learned since `remember`; None otherwise."""
-    return {"by": _this(), "imports": _KNOWN} if _CHANGED else None
+    """What is known of the imports of every module that is still there, when anything was learned; None otherwise."""
+    if not _CHANGED:
+        return None
+    alive = {name: entry for name, entry in _KNOWN.items() if source_file(name.removesuffix(".")) is not None}
+    return {"by": _this(), "imports": alive}
 
 
 def _this() -> str:

@@ -220,6 +220,17 @@ def test_a_module_that_became_a_package_is_read_again(package: Callable[..., Pat
 
 
 @pytest.mark.usefixtures("memory")
+def test_a_module_that_is_gone_is_forgotten(package: Callable[..., Path]) -> None:
+    root = package(single="import os\n")
+    closure("toy_pkg.single.Thing")
+    (root / "toy_pkg/single.py").unlink()
+    forget_sources()
+    kept = sources.learned()
+    assert kept is not None
+    assert set(kept["imports"]) == {"toy_pkg."}
+
+
+@pytest.mark.usefixtures("memory")
 def test_what_another_version_read_is_not_believed(package: Callable[..., Path]) -> None:
     package()
     closure("toy_pkg.models.encoder.Encoder")
