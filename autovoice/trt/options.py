@@ -9,6 +9,7 @@ from typing import Any
 from autovoice.errors import BuildError, nearest
 
 LEVELS = range(6)
+_WORDS = {int: "a whole number", bool: "true or false", str: "a word", tuple: "a list"}
 COMPATIBILITIES = ("none", "ampere_plus", "same_compute_capability")
 
 
@@ -88,4 +89,4 @@ def _check_types(made: Any, given: Mapping[str, Any]) -> None:
     for f in fields(made):
         default, value = f.default, getattr(made, f.name)
         if f.name in given and type(value) is not type(default):
-            raise BuildError(f"backend.options.{f.name}: {value!r}", f"a {type(default).__name__}, as {default!r}")
+            raise BuildError(f"backend.options.{f.name}: {value!r}", f"{_WORDS[type(default)]}, as {default!r}")
