@@ -451,8 +451,10 @@ def test_an_engine_calls_nothing_but_modules(
 
 
 def test_a_function_that_says_what_it_makes(built: Callable[..., Path]) -> None:
-    with Torch(CPU).session_from_engine(built(TWO | {"model": {"target": f"{HERE}.made", "kwargs": {}}}), ("above",)):
-        pass
+    engine = built(TWO | {"model": {"target": f"{HERE}.made", "kwargs": {}}})
+    with Torch(CPU).session_from_engine(engine, ("above",)) as session:
+        x = np.ones((1, 4, 3), np.float32)
+        assert np.array_equal(session.run({"x": x})["above"], x + 1)
 
 
 def test_float16_on_a_cpu(tmp_path: Path, built: Callable[..., Path]) -> None:

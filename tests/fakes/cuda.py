@@ -124,6 +124,7 @@ class FakeCuda:
         self.guard = threading.RLock()
         self.calls: Counter[str] = Counter()
         self.failures: dict[str, list[int]] = {}
+        self.foreign: set[int] = set()  # addresses and streams of somebody else
         self.faults: list[str] = []
         self.sticky: cudaError_t | None = None
         self.memory: dict[int, Memory] = {}
@@ -148,11 +149,11 @@ class FakeCuda:
 
     @property
     def leaks(self) -> dict[str, int]:
-        """What is left: all of it must be gone once everything was closed."""
+        """What is left, but for what is somebody else's: all of it must be gone once everything was closed."""
         left = {
-            "device bytes": self.device_bytes,
+            "device bytes": sum(m.nbytes for p, m in self.memory.items() if m.device and p not in self.foreign),
             "pinned bytes": self.pinned_bytes,
-            "streams": len(self.streams) - 2,
+            "streams": len(self.streams.keys() - self.foreign) - 2,
             "events": len(self.events),
             "graphs": len(self.graphs),
             "executables": len(self.executables),
@@ -169,11 +170,13 @@ class FakeCuda:
     def foreign_stream(self, work: Work) -> int:
         handle = next(self._handles)
         self.streams[handle] = Stream(1, deque([work]))
+        self.foreign.add(handle)
         return handle
 
     def allocate(self, array: np.ndarray, offset: int = 0) -> int:
         """The address of a copy, `offset` bytes into an allocation of its own."""
         _, ptr = self.cudaMalloc(array.nbytes + offset)
+        self.foreign.add(ptr)
         ctypes.memmove(ptr + offset, np.ascontiguousarray(array).ctypes.data, array.nbytes)
         return ptr + offset
 

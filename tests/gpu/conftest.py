@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,6 +84,11 @@ def pipeline(half: Path) -> Iterator[Pipeline]:
 def folder_of(out: str) -> Path:
     """Where a build says that it is."""
     return Path(re.findall(r"(\S+)/manifest\.json", out)[-1])
+
+
+def components(folder: Path) -> dict[str, Any]:
+    """The components of a build by name, as its manifest has them."""
+    return {c["name"]: c for c in json.loads((folder / "manifest.json").read_bytes())["components"]}
 
 
 def built_again(outputs: Path, folder: Path, component: str, engine: Path, **options: object) -> None:

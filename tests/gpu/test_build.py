@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from autovoice.runtime.pipeline import Pipeline
-from tests.gpu.conftest import HALF, Command, folder_of
+from tests.gpu.conftest import HALF, Command, components, folder_of
 
 FLOATS = {"fp32": "float32", "fp16": "float16"}
-
-
-def components(folder: Path) -> dict[str, Any]:
-    return {c["name"]: c for c in json.loads((folder / "manifest.json").read_bytes())["components"]}
 
 
 def test_half_precision_is_what_every_heavy_layer_computes_in(half: Path) -> None:

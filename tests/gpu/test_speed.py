@@ -16,7 +16,7 @@ from autovoice.backends.base import Session
 from autovoice.backends.tensorrt import TensorRT
 from autovoice.models.flow_decoder import FlowDecoder
 from autovoice.runtime.pipeline import Pipeline
-from tests.gpu.conftest import HALF, Command, built_again, flow_feeds, folder_of
+from tests.gpu.conftest import HALF, Command, built_again, components, flow_feeds, folder_of
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.performance
@@ -115,6 +115,9 @@ def test_what_eight_bits_give_the_vocoder(
 ) -> None:
     """Everything else in float16, the wide profile; gates hold, and the times are told beside float16's."""
     folder = folder_of(autovoice(*HALF, f"component.vocoder.precision={precision}"))
+    vocoder = components(folder)["vocoder"]
+    assert vocoder["gates"]
+    assert vocoder["precision"]["delivered"]["heavy"][EIGHT[precision]] > 60
     for name, built in (("fp16", half), (precision, folder)):
         with Pipeline.load(built, components=["vocoder"]) as loaded:
             for frames in (128, 512):
@@ -144,6 +147,9 @@ def test_builds_of_the_same_options_are_alike(
             told = ", ".join(f"{ms:.3f}" for ms in times)
             print(f"\n flow decoder T={at}, averages of {averaged}: {told} ms", end="")
     assert all(max(times) <= 1.3 * min(times) for times in zip(*found, strict=True))
+
+
+EIGHT = {"int8": "int8", "fp8": "float8"}
 
 
 def called(session: Session, feeds: dict[str, np.ndarray]) -> Callable[[], None]:
