@@ -12,8 +12,6 @@ from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
-from autovoice.cuda.device import gpus
-
 
 @cache
 def machine() -> str:
@@ -42,6 +40,8 @@ def gpu_shared(alone: bool) -> Iterator[None]:
 
     Without a GPU there is nothing to hold.
     """
+    from autovoice.cuda.device import gpus  # every command imports this module, and few of them ask
+
     found = gpus()
     with _held(f"-{found[0].uuid}", alone) if found else nullcontext():
         yield

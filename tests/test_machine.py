@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from autovoice import machine
 from autovoice.backends.base import session_of
+from autovoice.cuda import device
 from autovoice.cuda.device import Gpu
 from autovoice.machine import gpu_shared, machine_shared
 
@@ -25,7 +25,7 @@ FIRST, SECOND = (Gpu("NVIDIA H200", "9.0", 1 << 30, f"GPU-{i}") for i in range(2
 def _two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And locks that no one else has."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(machine, "gpus", lambda: (FIRST, SECOND))
+    monkeypatch.setattr(device, "gpus", lambda: (FIRST, SECOND))
 
 
 def waits(lock: AbstractContextManager[None]) -> bool:
@@ -65,12 +65,12 @@ def test_machine_and_gpu_are_held_apart() -> None:
 def test_each_gpu_has_a_lock_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     with gpu_shared(alone=True):
         assert waits(gpu_shared(alone=True))
-        monkeypatch.setattr(machine, "gpus", lambda: (SECOND,))
+        monkeypatch.setattr(device, "gpus", lambda: (SECOND,))
         assert comes(gpu_shared(alone=True))
 
 
 def test_without_a_gpu_there_is_nothing_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "gpus", lambda: ())
+    monkeypatch.setattr(device, "gpus", lambda: ())
     with gpu_shared(alone=True):
         assert comes(gpu_shared(alone=True))
 

@@ -16,9 +16,10 @@ def read_options(lookup: Lookup, r: Reader, backends: Iterable[Backend]) -> dict
     listed = {b.name: b.options for b in backends}
     found: dict[str, dict[str, Any]] = {}
     for name, own in r.children("options"):
-        names = [n for n in lookup.names("backend") if n != AUTO]
-        if name not in listed and name not in names:
-            own.fault("", f"unknown backend '{name}'", nearest(name, names))
+        if name not in listed:
+            names = [n for n in lookup.names("backend") if n != AUTO]
+            if name not in names:
+                own.fault("", f"unknown backend '{name}'", nearest(name, names))
         for key in (k for k in own.data if k not in listed.get(name, own.data)):
             own.fault(key, f"{name} has no option '{key}'", nearest(key, listed[name]))
         found[name] = own.data
