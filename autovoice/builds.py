@@ -19,7 +19,7 @@ from autovoice.workers import WorkerExecutor
 
 
 class BuildFailed(AutovoiceError):
-    """Some steps failed; each error has been turned into two lines already."""
+    """Some steps failed; each error has been turned into two lines already, in the plan's order."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ def _preload(planned: Sequence[Planned]) -> list[str]:
 
 def _failure(plan: Plan, outcome: Outcome) -> BuildFailed:
     lines = []
-    for step, error in outcome.errors.items():
+    for step in [p.step.id for p in plan.steps if p.step.id in outcome.errors]:  # a cause before what follows from it
+        error = outcome.errors[step]
         fact = error.fact if error.fact.startswith(step) else f"{step}: {error.fact}"
         lines.append(f"{fact}\n  {error.fix}" if error.fix else fact)
     kept = len(outcome.ran)

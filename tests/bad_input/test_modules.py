@@ -128,6 +128,13 @@ def test_every_message_has_two_lines(built: tuple[Project, Result]) -> None:
     assert [line.startswith("  ") for line in lines] == [False, True] * (len(lines) // 2)
 
 
+def test_messages_come_in_the_order_of_the_plan(built: tuple[Project, Result]) -> None:
+    """Not in the order in which steps that run side by side happened to fail."""
+    told = [line.split(": ")[0] for line in built[1].err.removeprefix("error: ").splitlines()[:-1:2]]
+    assert told == [step for step in built[0].plan() if step in told]
+    assert len(told) > len(CASES)
+
+
 def test_nothing_is_published(built: tuple[Project, Result]) -> None:
     assert [p.name for p in built[0].outputs.iterdir()] == ["store"]
 
