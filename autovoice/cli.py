@@ -142,7 +142,7 @@ def _job(config: DictConfig) -> list[float] | float | None:
             sweep.save(folder, overrides, found)
             if not optimises:
                 return code
-            told = [found[name] for name in wanted]
+            told = sweep.told(found, wanted)
             return told if len(told) > 1 else told[0]
     except AutovoiceError as e:
         code = report(e)

@@ -19,6 +19,7 @@ from autovoice.manifest import NAME, SCHEMA, dump, fallback_in, files_in, read_m
 from autovoice.plan import Plan
 from autovoice.recipe import engine_of
 from autovoice.recipe.fallback import SUFFIX
+from autovoice.recipe.held import held
 from autovoice.recipe.step import export_of
 from autovoice.sources import tool_version
 from autovoice.spec import Component, Precision
@@ -78,12 +79,18 @@ def manifest_of(plan: Plan, records: Mapping[str, Record], store: Store, overrid
         "inputs": [t.name for t in graph.inputs],
         "outputs": list(graph.outputs),
         "components": [_component(graph, c, records) for c in graph.components],
-        "end_to_end": dict(records["end_to_end"].result) if "end_to_end" in records else None,
+        "end_to_end": _end_to_end(graph, records) if "end_to_end" in records else None,
         "latency": dict(records["latency"].result) if "latency" in records else None,
         "contract": dict(graph.spec.pipeline.contract),
         "tools": dict(sorted(tools.items())),
         "steps": {p.step.id: p.key for p in plan.steps},
     }
+
+
+def _end_to_end(graph: Graph, records: Mapping[str, Record]) -> dict[str, Any]:
+    """The result, and what of it was run as graphs, in place of engines that cannot run here."""
+    graphs = [c.name for c in graph.components if (one := held(c)) is not None and one.graph]
+    return {**records["end_to_end"].result, "graphs": graphs}
 
 
 def _component(graph: Graph, c: Component, records: Mapping[str, Record]) -> dict[str, Any]:
@@ -103,8 +110,7 @@ def _component(graph: Graph, c: Component, records: Mapping[str, Record]) -> dic
             "kept_float32": asdict(c.precision.keep | c.keep),
             "used": _used(c, build).name,
         },
-        "parity": verify.result["parity"] if verify else None,
-        "gates": verify.result["gates"] if verify else None,
+        **_parity(c, verify),
         "reference": " and ".join(references),
         "source": None if c.members else _source(c, records),
         "members": {m.name: _source(m, records) for m in c.members},
@@ -132,10 +138,17 @@ def _on_mismatch(c: Component, records: Mapping[str, Record]) -> dict[str, Any]:
         **_engine(f"{c.name}.fallback", stand_in, build),
         "precision": stand_in.precision.name,
         "delivered": build.result["delivered"],
-        "parity": verify.result["parity"] if verify else None,
-        "gates": verify.result["gates"] if verify else None,
+        **_parity(stand_in, verify),
     }
     return {"policy": c.on_mismatch, "fallback": fallback}
+
+
+def _parity(c: Component, verify: Record | None) -> dict[str, Any]:
+    """What it was held against, and what of it: the engine, or the graph that the engine was made from."""
+    one = held(c)
+    if verify is None or one is None:
+        return {"parity": None, "parity_of": None, "gates": None}
+    return {"parity": verify.result["parity"], "parity_of": one.told, "gates": verify.result["gates"]}
 
 
 def _engine(name: str, c: Component, build: Record) -> dict[str, Any]:

@@ -17,11 +17,12 @@ DIRECTIONS = {"snr_db": "maximize", "ms": "minimize", "megabytes": "minimize"}
 
 
 def objectives(folder: Path) -> dict[str, float]:
-    """Of a built folder: the worst SNR end to end, the time of the whole where it was measured, the files' size."""
+    """Of a built folder the files' size and, where they were measured, the worst SNR end to end and its time."""
     manifest = read_manifest(folder)
-    parity = (p["snr_db"] for wires in manifest["end_to_end"]["parity"].values() for p in wires.values())
-    size = sum(c["size"] for c in manifest["components"])
-    found = {"snr_db": round(min(parity), 2), "megabytes": round(size / 1e6, 3)}
+    found = {"megabytes": round(sum(c["size"] for c in manifest["components"]) / 1e6, 3)}
+    if manifest["end_to_end"]:
+        parity = (p["snr_db"] for wires in manifest["end_to_end"]["parity"].values() for p in wires.values())
+        found = {"snr_db": round(min(parity), 2), **found}
     return found | ({"ms": manifest["latency"]["ms"]} if manifest["latency"] else {})
 
 
@@ -38,6 +39,15 @@ def check_objectives(names: Sequence[str], directions: Any, timed: bool) -> None
         raise AutovoiceError(f"hydra.sweeper.direction is {given}, objectives are {list(names)}", fix)
     if "ms" in names and not timed:
         raise AutovoiceError("objectives: nothing measures 'ms' in these builds", "timed=true, or leave it out")
+
+
+def told(found: Mapping[str, float], names: Sequence[str]) -> list[float]:
+    """What a sweeper that optimises asked for. Raises AutovoiceError where a build does not have it."""
+    for name in names:
+        if name not in found:
+            fact = f"objectives: nothing measured '{name}' of this build, whose engines cannot run here"
+            raise AutovoiceError(fact, "leave it out, or choose a backend that runs here")
+    return [found[name] for name in names]
 
 
 def save(folder: Path, overrides: Sequence[str], found: Mapping[str, float]) -> None:

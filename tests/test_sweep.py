@@ -11,7 +11,7 @@ import pytest
 
 from autovoice.errors import ArtefactError, AutovoiceError
 from autovoice.manifest import NAME, SCHEMA, dump
-from autovoice.sweep import FILE, check_objectives, objectives, pareto, save
+from autovoice.sweep import FILE, check_objectives, objectives, pareto, save, told
 
 ALL = ["snr_db", "ms", "megabytes"]
 BEST = ["maximize", "minimize", "minimize"]
@@ -45,6 +45,16 @@ def test_objectives_are_the_worst_parity_the_sum_of_sizes_and_the_time_of_the_wh
 
 def test_without_a_measured_time_there_is_no_ms(tmp_path: Path) -> None:
     assert objectives(built(tmp_path, {"opt": {"a": 40.0}}, [1000])) == {"snr_db": 40.0, "megabytes": 0.001}
+
+
+def test_of_engines_that_cannot_run_here_the_size_alone_is_known(tmp_path: Path) -> None:
+    folder = built(tmp_path, {}, [1000])
+    data = json.loads((folder / NAME).read_bytes())
+    (folder / NAME).write_bytes(dump({**data, "end_to_end": None}))
+    assert objectives(folder) == {"megabytes": 0.001}
+    assert told({"megabytes": 0.001}, ["megabytes"]) == [0.001]
+    with pytest.raises(AutovoiceError, match=r"nothing measured 'snr_db' of this build, .*\n  leave it out, or "):
+        told({"megabytes": 0.001}, ["megabytes", "snr_db"])
 
 
 def test_the_objectives_of_a_folder_that_was_not_built(tmp_path: Path) -> None:
@@ -136,7 +146,7 @@ def front(folder: Path, jobs: Jobs) -> str:
     return pareto(folder)
 
 
-def told(text: str) -> list[list[str]]:
+def rows_of(text: str) -> list[list[str]]:
     """Rows of the table without header and footer: `*` or "", then figures, then overrides."""
     return [[line[1:2].strip(), *line[2:].split()] for line in text.splitlines()[1:-1]]
 
@@ -175,21 +185,21 @@ def test_the_whole_table(tmp_path: Path) -> None:
 def test_one_is_beaten_by_what_is_nowhere_worse_and_somewhere_better(
     tmp_path: Path, worse: dict[str, float], stays: bool
 ) -> None:
-    rows = told(front(tmp_path, [(["p=first"], values(60, 10, 4)), (["p=second"], worse)]))
+    rows = rows_of(front(tmp_path, [(["p=first"], values(60, 10, 4)), (["p=second"], worse)]))
     marks = {row[-1]: row[0] for row in rows}
     assert marks == {"p=first": "*", "p=second": "*" if stays else ""}
 
 
 def test_equal_builds_are_both_on_the_front(tmp_path: Path) -> None:
     text = front(tmp_path, [(["p=a"], values(60, 10, 4)), (["p=b"], values(60, 10, 4))])
-    assert [row[0] for row in told(text)] == ["*", "*"]
+    assert [row[0] for row in rows_of(text)] == ["*", "*"]
     assert "2 of 2 builds" in text
 
 
 def test_the_same_job_twice_is_told_once(tmp_path: Path) -> None:
     jobs = [(["p=a"], values(60, 10, 4)), (["p=b"], values(20, 3, 1)), (["p=a"], values(60, 10, 4))]
     text = front(tmp_path, jobs)
-    assert sorted(row[-1] for row in told(text)) == ["p=a", "p=b"]
+    assert sorted(row[-1] for row in rows_of(text)) == ["p=a", "p=b"]
     assert text.endswith("2 of 2 builds")
 
 
@@ -221,13 +231,13 @@ def test_what_not_every_job_measured_is_left_out(tmp_path: Path) -> None:
 
 def test_overrides_that_all_jobs_have_are_left_out(tmp_path: Path) -> None:
     jobs = [(["pipeline=x", f"p={p}", f"q={q}", "timed=True"], values(p, q, 1)) for p in (1, 2) for q in (3, 4)]
-    rows = told(front(tmp_path, jobs))
+    rows = rows_of(front(tmp_path, jobs))
     assert sorted(row[4:] for row in rows) == [["p=1", "q=3"], ["p=1", "q=4"], ["p=2", "q=3"], ["p=2", "q=4"]]
 
 
 def test_a_sweep_of_more_than_ten_jobs_is_read_whole(tmp_path: Path) -> None:
     text = front(tmp_path, [([f"p={i}"], values(i, i, i)) for i in range(12)])
-    assert [row[-1] for row in told(text)] == [f"p={i}" for i in range(12)]
+    assert [row[-1] for row in rows_of(text)] == [f"p={i}" for i in range(12)]
     assert text.endswith("12 of 12 builds")
 
 

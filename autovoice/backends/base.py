@@ -18,7 +18,7 @@ from typing import Any, Protocol, Self, TypeVar, cast
 
 import numpy as np
 
-from autovoice.errors import ArtefactError, ConfigError, Fault, FeedError, nearest
+from autovoice.errors import ArtefactError, BuildError, ConfigError, Fault, FeedError, nearest
 from autovoice.loaders import GROUP, shipped
 
 T = TypeVar("T")
@@ -119,13 +119,23 @@ def backend_from_target(target: str, options: Mapping[str, Any]) -> Backend:
 def session_of(
     backend: Mapping[str, Any], built: Path, outputs: Iterable[str], shared: Shared | None = None
 ) -> Iterator[Session]:
-    """The engine in a build's folder, loaded by the backend of the same record; no build uses its GPU meanwhile."""
+    """The engine in a build's folder, loaded by the backend of the same record; no build uses its GPU meanwhile.
+
+    Under "file" the record may name another file of that folder.
+    """
     from autovoice.machine import gpu_shared  # locks of files, which no machine needs that only runs pipelines
 
     made = backend_from_target(backend["target"], {**backend["options"], **backend.get("session", {})})
+    engine = built / backend.get("file", f"engine{made.suffix}")
     with ExitStack() as held:
         held.enter_context(gpu_shared(alone=False))  # before loading, which uses the GPU too
-        with made.session_from_engine(built / f"engine{made.suffix}", tuple(outputs), shared) as session:
+        try:
+            loaded = made.session_from_engine(engine, tuple(outputs), shared)
+        except BuildError as e:
+            if "file" not in backend:
+                raise
+            raise BuildError(e.fact, "backend.gated_by=null builds engines that nothing holds against a gate") from e
+        with loaded as session:
             if session.memory == HOST:
                 held.close()
             yield session

@@ -181,7 +181,8 @@ class ChoiceReader:
         r.done()
         return spec
 
-    def backend(self, r: Reader) -> Backend:
+    def backend(self, r: Reader, gates: bool = False) -> Backend:
+        """A backend; one that `gates` for another has nobody who does so for it."""
         if AUTO in r.data:
             order = choices(r.child(AUTO).strings("order"))
             r.fault("", "chooses among backends, and here one is to be named", f"its order: {order}")
@@ -196,9 +197,25 @@ class ChoiceReader:
             r.strings("passes"),
             r.take("profiled", bool, False),
             r.take("from_module", bool, False),
+            None if gates else self.gated_by(r),
         )
+        r.taken.add("gated_by")
         r.done()
         return spec
+
+    def gated_by(self, r: Reader) -> Backend | None:
+        name = r.take("gated_by", str, None)
+        if name is None:
+            return None
+        node = self.lookup("backend", name, r.path("gated_by"))
+        if isinstance(node, Fault):
+            self.faults.append(node)
+            return None
+        by = self.backend(Reader(node, f"backend/{name}", self.faults), gates=True)
+        if by.from_module or by.profiled:
+            r.fault("gated_by", f"{name} does not run an ONNX graph as it is", "gated_by: onnxruntime, or null")
+            return None
+        return by
 
     def gate(self, r: Reader) -> Gate:
         spec = Gate(_metrics(r.child("component")), _metrics(r.child("end_to_end")))

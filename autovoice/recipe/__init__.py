@@ -10,6 +10,7 @@
     samples ► activations
 
 Between the exports of members and the lowering of the component that they are fused into stands `fuse`.
+Of an engine that cannot run here, verify and end_to_end read the graph that its build needs (see `held`).
 A step's `run` function is handed these fields and nothing else, so what a key covers and what a step reads
 cannot drift apart.
 """
@@ -20,6 +21,7 @@ from autovoice.recipe.component import built, calibrated, reference, source
 from autovoice.recipe.environment import check_environments, runs_here
 from autovoice.recipe.fallback import fallback_steps
 from autovoice.recipe.fused import fuse
+from autovoice.recipe.held import held
 from autovoice.recipe.pipeline import end_to_end, inputs, latency, swaps
 from autovoice.recipe.step import Step, engine_of
 
@@ -44,10 +46,10 @@ def steps_of(graph: Graph) -> tuple[Step, ...]:
             steps += [fuse(graph, c), *calibration.get(c.name, [])]
         steps += [*built(graph, c), *fallback_steps(graph, c)]
     steps += method_checks(observed)
-    if not all(runs_here(c) for c in graph.components):
+    if any(held(c) is None for c in graph.components):
         return tuple(steps)
     if quantized and len(graph.components) > 1:
         steps.append(swaps(graph))
-    if graph.spec.timed:
+    if graph.spec.timed and all(runs_here(c) for c in graph.components):
         steps.append(latency(graph))
     return (*steps, end_to_end(graph))

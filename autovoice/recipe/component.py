@@ -13,13 +13,13 @@ from autovoice.passes import PASSES
 from autovoice.recipe.calibration import sample_needs, sample_reads
 from autovoice.recipe.environment import environment_of, implicit, runs_here
 from autovoice.recipe.fused import fuse, fused_ranges, policies, policy_needs
+from autovoice.recipe.held import held
 from autovoice.recipe.profiles import engine_profiles
 from autovoice.recipe.step import (
     Step,
     backend,
     closed,
     component_step,
-    engine_of,
     export_of,
     formulas,
     higher,
@@ -47,11 +47,10 @@ def built(graph: Graph, c: Component) -> list[Step]:
     c = c.settled
     steps = [fused_ranges(c)] if c.members and c.quantized and not implicit(c) else []
     steps += engine_steps(graph, c)
-    if c.raced:
+    if c.raced and runs_here(c):
         high = higher(c)
-        steps += engine_steps(graph, high, f"_{high.precision.name}")
-        steps += [_race(graph, c, high)] if runs_here(c) else []
-    return [*steps, verify(graph, c)] if runs_here(c) else steps
+        steps += [*engine_steps(graph, high, f"_{high.precision.name}"), _race(graph, c, high)]
+    return [*steps, *verify(graph, c)]
 
 
 def calibrated(c: Component) -> list[Component]:
@@ -188,10 +187,13 @@ def _race(graph: Graph, c: Component, high: Component) -> Step:
     return component_step(c, "race", fields, needs, targets=(c.backend.target,))
 
 
-def verify(graph: Graph, c: Component, suffix: str = "") -> Step:
-    """The engine, of the build with this suffix, against the float32 reference."""
+def verify(graph: Graph, c: Component, suffix: str = "") -> list[Step]:
+    """What is held, of the build with this suffix, against the float32 reference; no step where nothing is."""
+    one = held(c, suffix)
+    if one is None:
+        return []
     fields: dict[str, Any] = {
-        "backend": loader(c.backend),
+        "backend": one.loader,
         "reads": reads(graph, c),
         "outputs": outputs_of(c),
         "gates": gates(c.gate.component, c, bool(audio_of(c))),
@@ -200,7 +202,7 @@ def verify(graph: Graph, c: Component, suffix: str = "") -> Step:
     if c.raced and c.only_if_faster:  # what was chosen is judged as what it is
         high = higher(c)
         fields["gates_of"] = {high.precision.name: gates(c.gate.component, high, bool(audio_of(c)))}
-    needs = {"build": f"{c.name}.build{suffix}" if suffix else engine_of(c), **senders(graph, c)}
+    needs = {"build": one.step, **senders(graph, c)}
     if c.members:
         fields["references"] = {o.tensor.name: f"made:{graph.producers[o.tensor.name]}" for o in c.outputs}
         needs |= {role: f"{role.removeprefix('made:')}.reference" for role in fields["references"].values()}
@@ -208,7 +210,7 @@ def verify(graph: Graph, c: Component, suffix: str = "") -> Step:
         needs["reference"] = f"{c.name}.reference"
     if fields["audio"]:
         needs |= exports(graph, [p.name for p in c.parts])
-    return component_step(c, "verify", fields, needs, targets=(c.backend.target,), name=f"verify{suffix}")
+    return [component_step(c, "verify", fields, needs, targets=(one.backend.target,), name=f"verify{suffix}")]
 
 
 def gates(thresholds: Mapping[str, Mapping[str, float]], c: Component, waveforms: bool) -> dict[str, float]:

@@ -27,8 +27,16 @@ def check_environments(graph: Graph) -> None:
         except AutovoiceError as e:
             faults.append(Fault(f"{c.place}.on_mismatch", e.fact, e.fix))
         faults += [*_uneven(c), *_unsampled(c)]
+    faults = faults or [f for c in graph.components for f in _untimed(c)]
     if faults:
         raise ConfigError(faults)
+
+
+def _untimed(c: Component) -> Iterator[Fault]:
+    """The faster of two builds is known where both can run."""
+    if c.settled.raced and c.only_if_faster and not runs_here(c):
+        fact = f"engines of {c.backend.name} for another machine than this one cannot be timed here"
+        yield Fault(f"{c.place}.only_if_faster", fact, "only_if_faster=false, or build on the machine that runs them")
 
 
 def _uneven(c: Component) -> Iterator[Fault]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from autovoice.graph import Graph
 from autovoice.recipe.component import engine_steps, verify
-from autovoice.recipe.environment import runs_here
 from autovoice.recipe.step import Step
 from autovoice.spec import Component
 
@@ -17,4 +16,4 @@ def fallback_steps(graph: Graph, c: Component) -> list[Step]:
     if stand_in is None:
         return []
     steps = engine_steps(graph, stand_in, SUFFIX)
-    return [*steps, verify(graph, stand_in, SUFFIX)] if runs_here(stand_in) else steps
+    return [*steps, *verify(graph, stand_in, SUFFIX)]

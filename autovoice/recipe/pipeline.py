@@ -8,13 +8,13 @@ from autovoice.expr import symbols
 from autovoice.graph import Graph
 from autovoice.machine import machine
 from autovoice.recipe.component import audio_of, exports, gates
+from autovoice.recipe.held import Held, held
 from autovoice.recipe.step import (
     TOOLS,
     Step,
     closed,
     engine_of,
     export_of,
-    loader,
     outputs_of,
     own,
     profiles,
@@ -72,16 +72,22 @@ def latency(graph: Graph) -> Step:
 
 def _whole(graph: Graph, kind: str, fields: dict[str, Any], more: dict[str, str] | None = None) -> Step:
     needs = {"inputs": "inputs"}
-    needs |= {f"build:{c.name}": engine_of(c) for c in graph.components}
+    needs |= {f"build:{name}": one.step for name, one in _held(graph).items()}
     needs |= {f"reference:{name}": f"{name}.reference" for name in sorted(set(_outputs(graph).values()))}
-    targets = (*own(kind), *sorted({c.backend.target for c in graph.components}))
+    targets = (*own(kind), *sorted({one.backend.target for one in _held(graph).values()}))
     return Step(kind, "", kind, fields, needs | (more or {}), {}, targets, TOOLS[kind])
 
 
+def _held(graph: Graph) -> dict[str, Held]:
+    """By component; only ever asked where every one of them can be held against something."""
+    return {c.name: one for c in graph.components if (one := held(c)) is not None}
+
+
 def _components(graph: Graph) -> dict[str, Any]:
+    run = _held(graph)
     return {
         c.name: {
-            "backend": loader(c.backend),
+            "backend": run[c.name].loader,
             "inputs": {i.local: i.wire for i in c.inputs},
             "outputs": outputs_of(c),
         }

@@ -124,6 +124,7 @@ class Backend:
     `options` make the engine, `session` only how it is run. `environment` is a function of a backend and a compute
     type that gives what an engine depends on here (versions, GPU), or refuses; `passes` are rewrites of the lowered
     graph; `profiled` engines hold min, opt and max of their inputs; `from_module` engines are made from the module.
+    `gated_by` runs the graphs that its engines are made from, for the gates, where the engines cannot run here.
     """
 
     name: str
@@ -135,10 +136,12 @@ class Backend:
     passes: tuple[str, ...] = ()
     profiled: bool = False
     from_module: bool = False
+    gated_by: Backend | None = None
 
     def with_options(self, own: Mapping[str, Mapping[str, Any]]) -> Backend:
         """Itself with those of a component, by the backend's name, over its own."""
-        return replace(self, options={**self.options, **own.get(self.name, {})})
+        gated_by = None if self.gated_by is None else self.gated_by.with_options(own)
+        return replace(self, options={**self.options, **own.get(self.name, {})}, gated_by=gated_by)
 
 
 @dataclass(frozen=True)

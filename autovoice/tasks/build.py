@@ -8,7 +8,9 @@ from typing import Any
 from autovoice.builds import Built, build
 from autovoice.invocation import Invocation
 from autovoice.recipe import engine_of
+from autovoice.recipe.environment import runs_here
 from autovoice.recipe.fallback import SUFFIX
+from autovoice.recipe.held import held
 from autovoice.recipe.step import export_of
 from autovoice.spec import AUDIO_METRICS, SNR_EQUAL, Component
 from autovoice.store import Record
@@ -47,24 +49,28 @@ def summary(built: Built) -> str:
     rows = [_row(c, built) for c in components]
     timed = built.records.get("latency")
     whole = f"{timed.result['ms']:.4g} ms" if timed else ""
-    rows.append(["end to end", "", "", "", *_parity(built.records.get("end_to_end")), whole, _spent(built, "")])
+    graphs = any(one is not None and one.graph for one in map(held, components))
+    parity = _parity(built.records.get("end_to_end"), graphs)
+    rows.append(["end to end", "", "", "", *parity, whole, _spent(built, "")])
     columns = ["component", "asked", "delivered", "file", "worst parity", "at", "speed", "time"]
-    if not whole and not any(c.raced for c in components):
+    if not whole and not any(f"{c.name}.race" in built.records for c in components):
         rows, columns = [[*row[:-2], row[-1]] for row in rows], [c for c in columns if c != "speed"]
     notes = dict.fromkeys(n for c in components for n in _notes(c, built))
-    return "\n".join([table(columns, rows), *_calibrated(built), *_standing_by(components, built), *notes])
+    told = [*_calibrated(built), *_standing_by(components, built), *_elsewhere(components, built), *notes]
+    return "\n".join([table(columns, rows), *told])
 
 
 def _row(c: Component, built: Built) -> list[str]:
     record = built.records[engine_of(c)].result
     ratio = _ratio(c, built)
+    one = held(c)
     race = f"{ratio:.2f}× {c.precision.higher.name}" if ratio is not None and c.precision.higher else ""
     return [
         c.name,
         c.precision.name,
         _delivered(c, record),
         megabytes(record["size"]),
-        *_parity(built.records.get(f"{c.name}.verify")),
+        *_parity(built.records.get(f"{c.name}.verify"), one is not None and one.graph),
         race,
         _spent(built, c.name, *(m.name for m in c.members)),
     ]
@@ -90,17 +96,18 @@ def _ratio(c: Component, built: Built) -> float | None:
     return ratio
 
 
-def _parity(record: Record | None) -> list[str]:
-    """`67.1 dB ≥ 30` and the point where it is worst; identical outputs say so."""
+def _parity(record: Record | None, graph: bool = False) -> list[str]:
+    """`67.1 dB ≥ 30` and the point where it is worst; identical outputs say so, and a graph that stood in."""
     if record is None:
         return ["not run here", ""]
     result = record.result
     entries = [(p["snr_db"], point) for point, wires in result["parity"].items() for p in wires.values()]
     worst, point = min(entries)
     gate = result["gates"].get("snr_db")
+    what = "graph " if graph else ""
     if worst >= SNR_EQUAL:
-        return ["identical", ""]
-    return [f"{worst:.1f} dB" + (f" ≥ {gate:g}" if gate is not None else ""), point]
+        return [f"{what}identical", ""]
+    return [f"{what}{worst:.1f} dB" + (f" ≥ {gate:g}" if gate is not None else ""), point]
 
 
 def _calibrated(built: Built) -> Iterator[str]:
@@ -132,6 +139,20 @@ def _standing_by(components: Iterable[Component], built: Built) -> Iterator[str]
             told.setdefault(c.stand_in.backend.name, []).append(f"{c.name} ({size}, {parity})")
     for name, engines in told.items():
         yield f" {name} stands by, where an engine does not fit: {', '.join(engines)}"
+
+
+def _elsewhere(components: Iterable[Component], built: Built) -> Iterator[str]:
+    """Of engines for other machines than this one, what was run in their place."""
+    told: dict[tuple[str, str], list[str]] = {}
+    for c in (c for c in components if not runs_here(c)):
+        targets = ", ".join(built.records[engine_of(c)].inputs["fields"]["environment"]["compute_capabilities"])
+        one = held(c)
+        what = "run or measure them" if one else "run, measure or gate them"
+        instead = f"; {one.backend.name} ran the graphs that they were made from" if one else ""
+        told.setdefault((targets, f"{what}{instead}"), []).append(c.name)
+    for (targets, what), names in told.items():
+        whose = "engines" if len(told) == 1 else f"engines of {', '.join(names)}"
+        yield f" note: {whose} are for compute capability {targets}: nothing here can {what}"
 
 
 def _source(step: str, built: Built) -> str:
@@ -169,9 +190,6 @@ def _notes(c: Component, built: Built) -> Iterator[str]:
             yield f" note: {part.name} has {share} from {weights['checkpoint']}, the rest is seeded"
     meant = any(c.precision.judged_as in by for m, by in c.gate.component.items() if m in AUDIO_METRICS)
     verify = built.records.get(f"{c.name}.verify")
-    if verify is None:
-        targets = ", ".join(built.records[engine_of(c)].inputs["fields"]["environment"]["compute_capabilities"])
-        yield f" note: engines are for compute capability {targets}: nothing here can run, measure or gate them"
     for wire in verify.result["untrained"] if verify and meant else ():
         yield f" note: no audio distances of {wire}: they mean nothing where weights are untrained"
 
