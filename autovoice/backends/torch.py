@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 _DEVICES = ("auto", "cpu", "cuda")
 _SWITCHES = ("cuda_graphs",)
 _OPTIONS = ("device", "compile", *_SWITCHES)
-_MODES = ("default", "reduce-overhead", "max-autotune")
+#: modes of torch.compile that record CUDA graphs of their own, and the others
+_RECORDING = ("reduce-overhead", "max-autotune")
+_MODES = ("default", *_RECORDING, "max-autotune-no-cudagraphs")
 
 
 class Torch:
@@ -44,6 +46,9 @@ class Torch:
         if self.compile and self.compile not in _MODES:
             raise BuildError(f"backend.options.compile: '{mode}'", nearest(self.compile, _MODES))
         self.graphs: bool = options.get("cuda_graphs", False)
+        if self.graphs and self.compile in _RECORDING:
+            fact = f"backend.options.cuda_graphs: compile={self.compile} records CUDA graphs of its own"
+            raise BuildError(fact, "cuda_graphs=false, or compile=max-autotune-no-cudagraphs")
 
     def engine_from_onnx(self, model: Path, engine: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Write the module that `fields` name, not `model`, and run what was written once, counting operations."""
@@ -79,7 +84,8 @@ class Torch:
             # tuned kernels are tuned for sizes: each set of them is compiled by itself
             module.compile(mode=self.compile, dynamic=self.compile == "default")
         watched = plain and record.dtype == "float16"
-        return TorchSession(module, record, outputs, where, self.graphs and not plain, watched)
+        lent = not plain and where.type == "cuda" and self.compile in _RECORDING
+        return TorchSession(module, record, outputs, where, self.graphs and not plain, watched, lent)
 
     def _device(self, dtype: str) -> device:
         """Where to run. Raises BuildError rather than move what was meant for a GPU."""

@@ -42,8 +42,12 @@ class TorchSession:
         device: torch.device,
         graphs: bool = False,
         watched: bool = False,
+        lent: bool = False,
     ) -> None:
-        """`watched`: by a dispatch mode, which in inference mode sees composite operations before autocast does."""
+        """`watched`: by a dispatch mode, which in inference mode sees composite operations before autocast does.
+
+        `lent`: what the module gives is memory of its own, which whatever is compiled like it takes back.
+        """
         for name in outputs:
             if name not in record.outputs:
                 raise BuildError(f"{record.target} has no output '{name}'", nearest(name, record.outputs))
@@ -58,12 +62,13 @@ class TorchSession:
         self._record = record
         self._outputs = outputs
         self._graphs = Graphs() if graphs else None
+        self._lent = lent
         self._without_gradients = torch.no_grad if watched else torch.inference_mode
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         if self._module is None:
             raise BuildError("this session is closed", "load it again")
-        with self._ready():
+        with self._placed():
             given = {name: tensor_from(value, self.device) for name, value in feeds.items()}
             got = self._computed(given) if self._graphs is None else self._graphs.run(self._computed, given)
             return {name: value.numpy() if self.memory == "host" else TorchArray(value) for name, value in got.items()}
@@ -72,7 +77,7 @@ class TorchSession:
         """The feeds on the GPU; on a CPU as they are."""
         if self.memory == "host":
             return dict(feeds)
-        with self._ready():
+        with self._placed():
             return {name: TorchArray(tensor_from(value, self.device)) for name, value in feeds.items()}
 
     def wait(self) -> None:
@@ -94,8 +99,9 @@ class TorchSession:
         """The outputs wanted; all of it is part of a CUDA graph where there is one."""
         assert self._module is not None
         converted = {name: self._converted(name, value) for name, value in given.items()}
-        got = call(self._module, converted, tuple(self._record.outputs), self._without_gradients)
-        return {name: self._given_out(name, got[name], given) for name in self._outputs}
+        with self._switched():
+            got = call(self._module, converted, tuple(self._record.outputs), self._without_gradients)
+            return {name: self._given_out(name, got[name], given) for name in self._outputs}
 
     def _converted(self, name: str, value: Tensor) -> Tensor:
         record = self._record
@@ -105,16 +111,16 @@ class TorchSession:
 
     def _given_out(self, name: str, value: Tensor, given: Tensors) -> Tensor:
         declared = TORCH_DTYPES[self._record.outputs[name]]
-        if value.is_floating_point() and declared.is_floating_point:
-            value = value.to(declared)
+        if value.is_floating_point() and declared.is_floating_point and value.dtype != declared:
+            return value.to(declared)
         # neither weights nor the caller's own inputs
         memory = _memory(value)
-        shared = memory in self._weights or any(memory == _memory(t) for t in given.values())
+        shared = self._lent or memory in self._weights or any(memory == _memory(t) for t in given.values())
         return value.clone() if shared else value
 
     @contextmanager
-    def _ready(self) -> Iterator[None]:
-        """The stream and the switches of a run; a CPU needs neither."""
+    def _placed(self) -> Iterator[None]:
+        """On the session's device and stream, alone among threads; a CPU needs none of it."""
         with ExitStack() as stack:
             if self.device.type == "cuda":
                 stack.enter_context(_SWITCHES)
@@ -122,6 +128,13 @@ class TorchSession:
                     stack.enter_context(torch.cuda.device(self.device))
                 if torch.cuda.current_stream() != self._stream:
                     stack.enter_context(torch.cuda.stream(self._stream))
+            yield
+
+    @contextmanager
+    def _switched(self) -> Iterator[None]:
+        """What decides in which type operations compute; a graph that was captured under it needs it no more."""
+        with ExitStack() as stack:
+            if self.device.type == "cuda":
                 stack.enter_context(_without_tf32())
             if self._record.dtype == "float16":  # no cache: weights that gain from one are held in float16 already
                 stack.enter_context(torch.autocast(self.device.type, torch.float16, cache_enabled=False))

@@ -14,12 +14,14 @@ from autovoice.errors import BuildError
 from autovoice.lowering.exclude import kept_nodes
 from autovoice.lowering.policy import chosen_nodes, quantizable
 
-#: operators that make much of a small error in what they read, beside all reductions and normalizations. Through the
-#: others that are no product (activations, sums, pooling, what only moves values) the builder may carry 8-bit values
+#: operators that make much of a small error in what they read, beside all reductions and normalizations, and sums of
+#: tensors, along which the error of every residual block would add up. Through the others that are no product
+#: (activations, pooling, what only moves values) the builder may carry 8-bit values
 _DELICATE = (
     *("Cos", "CumSum", "Div", "Erf", "Exp", "Gelu", "Log", "LogSoftmax", "Mean", "Mish", "Mod", "Pow"),
     *("Reciprocal", "Sin", "Softmax", "Softplus", "Sqrt", "Tan"),
 )
+_SUMS = ("Add", "Sub", "Sum")
 #: layers that compute nothing: a type of theirs is a conversion, or an error
 _NEUTRAL = ("CONSTANT", "CAST", "IDENTITY", "SHAPE", "QUANTIZE", "DEQUANTIZE")
 _FLOATS = ("FLOAT", "HALF")
@@ -40,12 +42,14 @@ def held_nodes(
     graph, known = onnx.load(model), onnx.load(named)
     kept, chosen = set(kept_nodes(known, keep)), set(chosen_nodes(known, policy, keep))
     products, high = {n.name for n in quantizable(graph)}, "float16" if float16 else "float32"
+    constant = {i.name for i in graph.graph.initializer}
+    constant |= {o for n in graph.graph.node if n.op_type == "Constant" for o in n.output}
     held: Held = {}
     for node in graph.graph.node:
         parts = (node.name,) if node.name in chosen | kept else tuple(node.name.split("+"))
         if not kept.isdisjoint(parts):
             held[node.name] = "float32"
-        elif _delicate(node.op_type) or (node.name in products and not chosen.issuperset(parts)):
+        elif _delicate(node, constant) or (node.name in products and not chosen.issuperset(parts)):
             held[node.name] = high
     return held, products & held.keys()
 
@@ -83,8 +87,11 @@ def nodes_of(layer: Any) -> tuple[str, ...]:
     return tuple(re.findall(r"\[ONNX Layer: ([^\]]+)\]", layer.metadata or "")) or (layer.name,)
 
 
-def _delicate(op: str) -> bool:
-    # a batch normalization is part of the convolution before it
+def _delicate(node: onnx.NodeProto, constant: Collection[str]) -> bool:
+    op = node.op_type
+    if op in _SUMS:  # a bias is part of the product before it
+        return not any(name in constant for name in node.input)
+    # and so is a batch normalization
     return op in _DELICATE or op.startswith("Reduce") or (op.endswith("Normalization") and op != "BatchNormalization")
 
 
@@ -94,5 +101,6 @@ def _hold(layer: Any, dtype: Any) -> bool:
         return False
     layer.precision = dtype
     for i in floats:
-        layer.set_output_type(i, dtype)
+        if not layer.get_output(i).is_network_output:  # whose type is declared
+            layer.set_output_type(i, dtype)
     return True

@@ -28,7 +28,7 @@ class BuildOptions:
     workspace_mb: int = 512
     builder_optimization_level: int = 3
     max_aux_streams: int = -1
-    avg_timing_iterations: int = 1
+    avg_timing_iterations: int = 8
     timing_cache: bool = True
     hardware_compatibility: str = "none"
     version_compatible: bool = False

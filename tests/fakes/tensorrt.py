@@ -512,7 +512,7 @@ class Tensor:
     def __init__(self, trt: Any, name: str, dtype: str, shape: Sequence[int], dims: Sequence[str]) -> None:
         self.name, self.shape, self._dims = name, tuple(shape), dims
         self.dtype = trt.DataType[_TYPES[dtype]]
-        self.is_shape_tensor = False
+        self.is_shape_tensor = self.is_network_output = False
         self.dynamic_range: Any = None
 
     def get_dimension_name(self, index: int) -> str:
@@ -529,11 +529,22 @@ class Layer:
         self._reads, self._writes = reads, writes
         self.num_inputs, self.num_outputs = len(reads), len(writes)
         self.metadata = f"[ONNX Layer: {name}]"
-        self.asked: Any = None
         self.output_types: dict[int, Any] = {}
-        if trt.generation == "10":  # removed with weak typing
-            self.precision = trt.DataType.FLOAT
+        self._precision = trt.DataType.FLOAT if trt.generation == "10" else None  # removed with weak typing
+        self.precision_is_set = False
+        if self._precision is not None:
             self.set_output_type = self.output_types.__setitem__
+
+    @property
+    def precision(self) -> Any:
+        if self._precision is None:
+            raise AttributeError("precision")
+        return self._precision
+
+    @precision.setter
+    def precision(self, dtype: Any) -> None:
+        assert self._precision is not None
+        self._precision, self.precision_is_set = dtype, True
 
     def get_input(self, index: int) -> Tensor | None:
         return self._reads[index] if index < len(self._reads) else None
@@ -759,6 +770,8 @@ def _parsed(trt: Any, network: Network, model: bytes, errors: list[ParserError])
         tensors[v.name] = _tensor(trt, v)
     network.inputs = [tensors[v.name] for v in proto.graph.input if v.name not in weights]
     network.outputs = [tensors[v.name] for v in proto.graph.output]
+    for tensor in network.outputs:
+        tensor.is_network_output = True
     for n in proto.graph.node:
         reads = [tensors[t] for t in n.input if t in tensors]
         writes = [tensors.get(t) or Tensor(trt, t, "float32", (), []) for t in n.output]

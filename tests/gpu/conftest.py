@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +57,39 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(given) if given else tmp_path_factory.mktemp("outputs")
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, errors among the rest."""
+
+    code: int
+    out: str
+
+
+def said(outputs: Path, *arguments: str) -> Said:
+    """One command. What it prints stands in `outputs`/commands.log line by line: a build that is cut off tells too."""
+    command = [sys.executable, "-m", "autovoice", f"paths.outputs={outputs}", *arguments]
+    lines = []
+    outputs.mkdir(parents=True, exist_ok=True)
+    with (
+        (outputs / "commands.log").open("a") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+    ):
+        print(f"\n$ autovoice {' '.join(arguments)}", file=log, flush=True)
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            print(line, end="", file=log, flush=True)
+    return Said(process.returncode, "".join(lines))
+
+
 @pytest.fixture(scope="session")
 def autovoice(outputs: Path) -> Command:
     """What a command that succeeds prints."""
 
     def run(*arguments: str) -> str:
-        command = [sys.executable, "-m", "autovoice", f"paths.outputs={outputs}", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr + done.stdout[-3000:]
-        return done.stdout
+        done = said(outputs, *arguments)
+        assert done.code == 0, done.out[-5000:]
+        return done.out
 
     return run
 
@@ -84,6 +109,11 @@ def pipeline(half: Path) -> Iterator[Pipeline]:
 def folder_of(out: str) -> Path:
     """Where a build says that it is."""
     return Path(re.findall(r"(\S+)/manifest\.json", out)[-1])
+
+
+def table_of(out: str) -> str:
+    """What a build prints of its components, nothing where it had nothing to do."""
+    return out[out.index(" component ") :] if " component " in out else ""
 
 
 def components(folder: Path) -> dict[str, Any]:

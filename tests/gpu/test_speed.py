@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from autovoice.backends.base import Session
 from autovoice.backends.tensorrt import TensorRT
 from autovoice.models.flow_decoder import FlowDecoder
 from autovoice.runtime.pipeline import Pipeline
-from tests.gpu.conftest import HALF, Command, built_again, components, flow_feeds, folder_of
+from tests.gpu.conftest import HALF, Command, built_again, components, flow_feeds, folder_of, said
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.performance
@@ -109,15 +110,46 @@ def test_a_second_of_audio_from_wav_to_wav(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["int8", "fp8"])
-def test_what_eight_bits_give_the_vocoder(
-    precision: str, half: Path, autovoice: Command, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_int8_gives_the_vocoder(half: Path, autovoice: Command, capsys: pytest.CaptureFixture[str]) -> None:
     """Everything else in float16, the wide profile; gates hold, and the times are told beside float16's."""
-    folder = folder_of(autovoice(*HALF, f"component.vocoder.precision={precision}"))
+    folder = folder_of(autovoice(*HALF, "component.vocoder.precision=int8"))
     vocoder = components(folder)["vocoder"]
     assert vocoder["gates"]
-    assert vocoder["precision"]["delivered"]["heavy"][EIGHT[precision]] > 60
+    assert vocoder["precision"]["delivered"]["heavy"]["int8"] > 60
+    _beside(half, "int8", folder, capsys)
+
+
+#: of the four residual stages the blocks with kernels of 11, of which TensorRT 10.6 has none in float8
+ELEVEN = "[resblocks.2.*,resblocks.5.*,resblocks.8.*,resblocks.11.*]"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "given", [(), (f"+component.vocoder.quantize.exclude={ELEVEN}",)], ids=["policy", "without kernels of 11"]
+)
+def test_what_fp8_gives_the_vocoder(
+    given: tuple[str, ...], half: Path, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Either an engine that meets its gates, or the builder's own words in two lines and nothing published."""
+    before = set(half.parent.iterdir())
+    done = said(outputs, *HALF, "component.vocoder.precision=fp8", *given)
+    if done.code:
+        told = done.out[done.out.index("error: ") :]
+        with capsys.disabled():
+            print(f"\n HiFi-GAN fp8 {' '.join(given)}: {told}")
+        assert "Traceback" not in done.out
+        assert re.match(r"error: vocoder\.(build\w*|verify|race): .+\n  .+\n\d+ of \d+ steps failed", told)
+        assert set(half.parent.iterdir()) == before
+        return
+    folder = folder_of(done.out)
+    vocoder = components(folder)["vocoder"]
+    assert vocoder["gates"]
+    assert vocoder["precision"]["delivered"]["heavy"]["float8"] > 40
+    _beside(half, "fp8", folder, capsys)
+
+
+def _beside(half: Path, precision: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Times of both vocoders."""
     for name, built in (("fp16", half), (precision, folder)):
         with Pipeline.load(built, components=["vocoder"]) as loaded:
             for frames in (128, 512):
@@ -129,11 +161,14 @@ def test_what_eight_bits_give_the_vocoder(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("averaged", [1, 4])
+@pytest.mark.parametrize(("averaged", "apart"), [(1, 1.6), (8, 1.15)])
 def test_builds_of_the_same_options_are_alike(
-    averaged: int, half: Path, outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    averaged: int, apart: float, half: Path, outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Tactics are chosen by timing them: three builds that remember none of it, of a graph of small kernels."""
+    """Tactics are chosen by timing them: three builds that remember none of it, of a graph of small kernels.
+
+    Timed once each they may be well apart; averages are there so that they are not.
+    """
     found = []
     for i in range(3):
         engine = tmp_path / f"{i}.engine"
@@ -146,10 +181,7 @@ def test_builds_of_the_same_options_are_alike(
         for at, times in zip((128, 512), zip(*found, strict=True), strict=True):
             told = ", ".join(f"{ms:.3f}" for ms in times)
             print(f"\n flow decoder T={at}, averages of {averaged}: {told} ms", end="")
-    assert all(max(times) <= 1.3 * min(times) for times in zip(*found, strict=True))
-
-
-EIGHT = {"int8": "int8", "fp8": "float8"}
+    assert all(max(times) <= apart * min(times) for times in zip(*found, strict=True))
 
 
 def called(session: Session, feeds: dict[str, np.ndarray]) -> Callable[[], None]:
@@ -186,6 +218,9 @@ def by_hand(dtype: torch.dtype, frames: int, graph: bool) -> float:
     return median(milliseconds(waited, runs=100, warm_up=10))
 
 
+REACH = (("flow_decoder", 128, 0.25), ("flow_decoder", 512, 0.29), ("vocoder", 128, 0.70), ("vocoder", 512, 1.40))
+
+
 @pytest.mark.slow
 def test_the_table(half: Path, autovoice: Command, capsys: pytest.CaptureFixture[str]) -> None:
     """All that PyTorch can do beside it: eager, half precision, CUDA graphs, and tuned compilation."""
@@ -198,15 +233,18 @@ def test_the_table(half: Path, autovoice: Command, capsys: pytest.CaptureFixture
         row = next(r for r in data[who] if r["sizes"]["frames"] == frames)
         return float(row["ms"][component]["median"])
 
-    reach = {("flow_decoder", 128): 0.25, ("flow_decoder", 512): 0.29, ("vocoder", 128): 0.70, ("vocoder", 512): 1.40}
-    missed = {k: ms("autovoice", *k) for k, most in reach.items() if ms("autovoice", *k) > most}
-    assert missed == {}
-    # what it is compared with is no slower than by hand, but for the conversion of float32 arrays
-    for who, dtype, graph in (("eager_fp16", torch.float16, False), ("cuda_graph_fp16", torch.float16, True)):
-        hand = by_hand(dtype, 512, graph)
+    missed = [
+        f"{component} T={frames}: {ms('autovoice', component, frames)} ms, at most {most}"
+        for component, frames, most in REACH
+        if ms("autovoice", component, frames) > most
+    ]
+    # what it is compared with is hardly slower than by hand: conversion of float32 arrays, autocast, and the session
+    for who, graph, most in (("eager_fp16", False, 1.5), ("cuda_graph_fp16", True, 1.3)):
+        own, hand = ms(who, "flow_decoder", 512), by_hand(torch.float16, 512, graph)
         with capsys.disabled():
-            print(f" flow decoder T=512 {who}: {ms(who, 'flow_decoder', 512):.3f} ms, by hand {hand:.3f} ms")
-        assert ms(who, "flow_decoder", 512) <= 1.25 * hand
-    whole = "end to end"  # 431 frames are 5 s
-    assert ms("eager_fp32", whole, 431) / ms("autovoice", whole, 431) >= 6
-    assert ms("compiled_fp16", whole, 431) / ms("autovoice", whole, 431) >= 2
+            print(f" flow decoder T=512 {who}: {own:.3f} ms, by hand {hand:.3f} ms")
+        missed += [f"{who} {own} ms, by hand {hand}"] if own > most * hand else []
+    for who, least in (("eager_fp32", 6), ("compiled_fp16", 2)):  # 431 frames are 5 s
+        times = ms(who, "end to end", 431) / ms("autovoice", "end to end", 431)
+        missed += [f"{times:.2f}× {who} end to end, at least {least}"] if times < least else []
+    assert missed == []

@@ -175,9 +175,11 @@ class Build:
         return calibrate(self.trt, self.builder, self.network, self.config, self.request, self.log)
 
     def layers(self) -> dict[str, str]:
-        """Layer → the precision it was set to, where it and its outputs were."""
-        assert all(x.precision in x.output_types.values() for x in self.network.layers if x.output_types)
-        return {x.name: x.precision.name for x in self.network.layers if x.output_types}
+        """Layer → the precision it was set to, and its outputs were too, but for the network's."""
+        asked = [x for x in self.network.layers if x.precision_is_set]
+        ends = [x for x in asked if x.get_output(0).is_network_output]
+        assert all(x.output_types == ({} if x in ends else {0: x.precision}) for x in asked)
+        return {x.name: x.precision.name for x in asked}
 
 
 @pytest.fixture
@@ -512,7 +514,7 @@ def test_a_given_cache_that_is_not_taken_is_said(build: Build, tmp_path: Path) -
 
 def test_what_the_policy_leaves_out_and_what_is_delicate_is_held_higher(build: Build) -> None:
     build.calibrate()
-    assert build.layers() == {"up": "HALF", "exp": "HALF", "softmax": "HALF"}
+    assert build.layers() == {"up": "HALF", "add": "HALF", "exp": "HALF", "softmax": "HALF"}
 
 
 @pytest.mark.parametrize(
@@ -528,7 +530,7 @@ def test_what_the_policy_leaves_out_and_what_is_delicate_is_held_higher(build: B
 )
 def test_policies(build: Build, policy: dict[str, Any], held: set[str]) -> None:
     build.change(quantize=POLICY | policy).calibrate()
-    assert build.layers().keys() == held | {"exp", "softmax"}
+    assert build.layers().keys() == held | {"add", "exp", "softmax"}
 
 
 def test_what_is_kept_is_held_in_float32(build: Build) -> None:
@@ -560,6 +562,16 @@ def test_a_merged_convolution_is_quantized_if_all_its_parts_may_be(tmp_path: Pat
     assert held["conv_a+conv_b"] == "float32"
 
 
+def test_a_sum_of_tensors_is_held_and_a_bias_is_not(tmp_path: Path) -> None:
+    model = _model(tmp_path / "model.onnx")
+    assert "add" in held_nodes(model, model, POLICY, KEEP, True)[0]
+    graph = onnx.load(model)
+    graph.graph.initializer.append(numpy_helper.from_array(np.ones((1, 4, 1), np.float32), "bias"))
+    graph.graph.node[4].input[1] = "bias"
+    onnx.save(graph, model)
+    assert "add" not in held_nodes(model, model, POLICY, KEEP, True)[0]
+
+
 def test_layers_are_known_by_their_metadata_and_by_name(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     parsed = build.trt.OnnxParser.parse
 
@@ -574,7 +586,7 @@ def test_layers_are_known_by_their_metadata_and_by_name(build: Build, monkeypatc
 
     monkeypatch.setattr(build.trt.OnnxParser, "parse", renamed)
     build.calibrate()
-    assert build.layers().keys() == {"(Unnamed Layer* 2) [Deconvolution]", "exp", "softmax"}
+    assert build.layers().keys() == {"(Unnamed Layer* 2) [Deconvolution]", "add", "exp", "softmax"}
 
 
 def test_a_product_that_cannot_be_held_is_named(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
