@@ -76,7 +76,8 @@ def check_inputs(component: Component, tensors: Mapping[str, Tensor], faults: li
 
 def check_choices(component: Component, faults: list[Fault]) -> None:
     precision, backend = component.precision, component.backend
-    if precision.type not in backend.types:
+    unchosen = any(f.where == f"{component.place}.backend" for f in faults)  # none of several: said with the reasons
+    if precision.type not in backend.types and not unchosen:
         fact = f"{backend.name} cannot run {precision.name} ({precision.type})"
         fix = f"it runs {choices(backend.types)}: precision=fp32 (for one: component.<name>.precision=fp32)"
         faults.append(Fault(f"{component.place}.precision", fact, fix))

@@ -13,8 +13,9 @@ import numpy as np
 import onnxruntime as ort
 
 from autovoice.backends.base import HOST, Shared
-from autovoice.errors import BuildError, choices, nearest
+from autovoice.errors import BuildError, choices
 from autovoice.ort import NO_OVERFLOW
+from autovoice.ort_options import CPU, check_options
 from autovoice.spec import WORKER
 
 _LEVELS = {
@@ -23,8 +24,6 @@ _LEVELS = {
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
-_OPTIONS = ("providers", "graph_optimization_level", "intra_op_num_threads")
-_CPU = "CPUExecutionProvider"
 _WARNING_OFF = 3  # errors only: ORT warns of initializers it removes, on every load
 
 
@@ -34,15 +33,10 @@ class OnnxRuntime:
     suffix = ".onnx"
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        for key in options:
-            if key not in _OPTIONS:
-                raise BuildError(f"backend.options: unknown key '{key}'", nearest(key, _OPTIONS))
-        self.providers = list(options.get("providers") or [_CPU])
-        level = options.get("graph_optimization_level", "all")
-        if level not in _LEVELS:
-            raise BuildError(f"backend.options.graph_optimization_level: '{level}'", nearest(str(level), _LEVELS))
-        self.level = _LEVELS[level]
-        self.threads = int(options.get("intra_op_num_threads", 0))
+        check_options(options)
+        self.providers = list(options.get("providers") or [CPU])
+        self.level = _LEVELS[options.get("graph_optimization_level", "all")]
+        self.threads = options.get("intra_op_num_threads", 0)
 
     def engine_from_onnx(self, model: Path, engine: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
         from autovoice.files import link_or_copy
@@ -71,7 +65,7 @@ class OnnxRuntime:
         if missing:
             raise BuildError(
                 f"onnxruntime has no {missing[0]} here",
-                f"available: {choices(ort.get_available_providers())}; backend.options.providers=[{_CPU}]",
+                f"available: {choices(ort.get_available_providers())}; backend.options.providers=[{CPU}]",
             )
         options = ort.SessionOptions()
         options.graph_optimization_level = self.level
@@ -80,7 +74,7 @@ class OnnxRuntime:
         options.add_session_config_entry(*NO_OVERFLOW)
         if WORKER in os.environ:  # steps run side by side: threads that spin while they wait slow the others down
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if _CPU not in self.providers:  # without this, nodes move to the CPU in silence
+        if CPU not in self.providers:  # without this, nodes move to the CPU in silence
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         if optimized is not None:
             options.optimized_model_filepath = str(optimized)

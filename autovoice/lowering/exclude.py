@@ -33,8 +33,13 @@ def check_keep(model: onnx.ModelProto, keep: Mapping[str, Any]) -> None:
     """Raise LoweringError for a node pattern or an input of a component's own list that means nothing.
 
     An exclusion that matches no node would be a silent no-op, the commonest mistake with such lists. Operator types
-    may be absent, and so may anything in a precision's list: those are shared between components.
+    may be absent as long as ONNX has them, and so may anything in a precision's list: those are shared between
+    components.
     """
+    here = {n.op_type for n in model.graph.node}
+    for op in keep["op_types"]:
+        if op not in here and not onnx.defs.has(op):
+            raise LoweringError(f"keep.op_types: ONNX has no operator '{op}'", nearest(op, here)[:300])
     _check("nodes", keep["nodes"], [n.name for n in model.graph.node])
     _check("inputs", keep["inputs"], [v.name for v in model.graph.input])
 

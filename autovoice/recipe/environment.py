@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -12,24 +13,33 @@ from autovoice.graph import Graph
 from autovoice.recipe.step import higher
 from autovoice.spec import RUNS_HERE, Backend, Component
 
+_OPTION = re.compile(r"backend\.options\.(\w+)")
+
 
 def check_environments(graph: Graph) -> None:
     """Raise ConfigError with every component whose backend cannot build it here, and what to use instead."""
     faults = []
     for c in graph.components:
-        for one in variants(c):
-            try:
-                environment_of(one)
-            except AutovoiceError as e:
-                faults.append(Fault(f"{c.place}.backend", e.fact, e.fix))
-        try:
-            _ = c.stand_in and environment_of(c.stand_in)
-        except AutovoiceError as e:
-            faults.append(Fault(f"{c.place}.on_mismatch", e.fact, e.fix))
-        faults += [*_uneven(c), *_unsampled(c)]
+        refused = [f for one in variants(c) for f in _refused(one, "backend")]
+        faults += [*refused, *(_refused(c.stand_in, "on_mismatch") if c.stand_in else ())]
+        if not refused:  # what follows asks the same environment
+            faults += [*_uneven(c), *_unsampled(c)]
     faults = faults or [f for c in graph.components for f in _untimed(c)]
     if faults:
         raise ConfigError(faults)
+
+
+def _refused(c: Component, key: str) -> Iterator[Fault]:
+    """Why its backend cannot build it here; an option that the component set itself is told as that."""
+    try:
+        environment_of(c)
+    except AutovoiceError as e:
+        named = _OPTION.match(e.fact)
+        if named and named[1] in c.options.get(c.backend.name, {}):
+            fact = e.fact[named.end() :].removeprefix(": ")
+            yield Fault(f"{c.place}.options.{c.backend.name}.{named[1]}", fact, e.fix)
+        else:
+            yield Fault(f"{c.place}.{key}", e.fact, e.fix)
 
 
 def _untimed(c: Component) -> Iterator[Fault]:

@@ -39,10 +39,13 @@ def opened(folder: Path, component: Mapping[str, Any], shared: Shared, policy: s
         if asked == REBUILD:
             fix = "building takes the configuration: run autovoice with it on this machine, and load what that writes"
             raise StaleError(f"{name}: {why}", fix) from e
-        fallback = fallback_in(component)
-        if asked == FAIL or fallback is None:
+        if asked in (FAIL, component["backend"]["name"]):  # nothing stands in for a backend's own
             raise
-        beside = fallback["backend"]["name"]
+        fallback = fallback_in(component)
+        beside = fallback["backend"]["name"] if fallback is not None else None
+        if fallback is None or beside != asked:
+            fix = f"this folder holds no {asked} to run in its place; build it with on_mismatch={asked}, or {REBUILD}"
+            raise type(e)(f"{name}: {why}", fix) from e
         note = f"{name}: {beside} in place of {component['backend']['name']}: {why}"
         return Opened(_session(folder, fallback, outputs, shared), beside, note)
 
@@ -64,5 +67,5 @@ def _check_file(path: Path, built: str) -> None:
             os.utime(path)  # no longer vouched for by its time: the next build sees the damage and mends it
         raise ArtefactError(
             f"{path}: is not the file that was built (sha256 {digest[:12]}…, manifest {built[:12]}…)",
-            "run the build again; it restores the file",
+            "run the build again; it restores the file in its own folder",
         )

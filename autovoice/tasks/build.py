@@ -84,6 +84,8 @@ def _delivered(c: Component, record: Mapping[str, Any]) -> str:
         return f"{_delivered(c.settled, record)}, by policy"
     kind, unit = ("heavy", "Conv/MatMul") if c.quantized else ("file", record["delivered"].get("unit", "nodes"))
     counts = record["delivered"].get(kind, record["delivered"]["file"])
+    if c.precision.type == "tfloat32":  # a way to multiply float32, which no tool tells of a layer
+        return f"fp32 {counts.get('float32', 0)}/{sum(counts.values())} {unit}, {c.precision.name} allowed"
     if c.quantized and c.precision.type not in counts:
         return f"nothing of its {sum(counts.values())} Conv/MatMul to quantize" if counts else "nothing to quantize"
     return f"{c.precision.name} {counts.get(c.precision.type, 0)}/{sum(counts.values())} {unit}"

@@ -13,7 +13,7 @@ from autovoice.invocation import Invocation
 from autovoice.manifest import read_manifest
 from autovoice.npz import npz_bytes, read_npz
 from autovoice.runtime.pipeline import Pipeline
-from autovoice.spec import REBUILD
+from autovoice.spec import FAIL, REBUILD
 
 
 def run(invocation: Invocation) -> int:
@@ -39,7 +39,7 @@ def loaded(invocation: Invocation) -> Pipeline:
     """
     folder = invocation.settings.folder or _named(invocation) or _built(invocation)
     try:
-        pipeline = Pipeline.load(folder, on_mismatch=_rebuilt(invocation, folder))
+        pipeline = Pipeline.load(folder, on_mismatch=_policies(invocation, folder))
     except StaleError as e:
         pipeline = Pipeline.load(_built_again(invocation, folder, e))
     for note in pipeline.notes:
@@ -72,12 +72,16 @@ def _built(invocation: Invocation, how: str = OWN) -> Path:
     return folder
 
 
-def _rebuilt(invocation: Invocation, folder: Path) -> dict[str, str]:
-    """The components of the folder whose engines this configuration builds again where they do not fit."""
+def _policies(invocation: Invocation, folder: Path) -> dict[str, str]:
+    """What this configuration says of engines that do not fit, by component; the rest is left to the folder."""
     nodes, general = invocation.data.get("component") or {}, invocation.data.get(ON_MISMATCH)
-    names = (c["name"] for c in read_manifest(folder)["components"])
-    policies = {n: (nodes.get(n) or {}).get(ON_MISMATCH) or general for n in names}
-    return {name: policy for name, policy in policies.items() if policy == REBUILD}
+    said = {o.lstrip("+").partition("=")[0] for o in invocation.overrides}
+    found = {}
+    for name in (c["name"] for c in read_manifest(folder)["components"]):
+        policy = (nodes.get(name) or {}).get(ON_MISMATCH) or general
+        if policy != FAIL or not said.isdisjoint((ON_MISMATCH, f"component.{name}.{ON_MISMATCH}")):
+            found[name] = str(policy)
+    return found
 
 
 def _built_again(invocation: Invocation, folder: Path, error: StaleError) -> Path:

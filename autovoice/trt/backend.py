@@ -63,4 +63,4 @@ class EngineBackend:
             raise MismatchError(f"{engine}: was built on {sidecar['gpu']}, here is {found[0].name}", rebuild)
 
 
-_ELSEWHERE = "backend=onnxruntime runs anywhere"
+_ELSEWHERE = "on_mismatch=onnxruntime builds what stands in for it where it does not run"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from autovoice.cuda.device import Gpu, gpus, why_none
-from autovoice.errors import BuildError, choices
+from autovoice.errors import BuildError
 from autovoice.spec import RUNS_HERE, Backend
-from autovoice.trt.options import build_options
+from autovoice.trt.options import build_options, check_session
 from autovoice.trt.versions import RTX, TENSORRT, features, installed
 
 #: compute type → the least compute capability that has it
@@ -19,9 +19,10 @@ RTX_TARGETS = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 def tensorrt(backend: Backend, precision: str) -> dict[str, Any]:
     """Version, GPU, and whether it can quantize by itself. Raises BuildError for what cannot be built here."""
     build_options(backend.options)
+    check_session(backend.session)
     version = installed(TENSORRT)
     gpu = _gpu("tensorrt builds on the kind of GPU that runs the engine, and there is none here")
-    _check_type(precision, [gpu.compute_capability], gpu.name)
+    _check_type(precision, [gpu.compute_capability], gpu.name, "precision=fp16, which every GPU here computes")
     return {
         "tensorrt": str(version),
         "gpu": gpu.name,
@@ -33,6 +34,7 @@ def tensorrt(backend: Backend, precision: str) -> dict[str, Any]:
 def tensorrt_rtx(backend: Backend, precision: str) -> dict[str, Any]:
     """Version and the compute capabilities to build for; none named means the GPU that is there."""
     options = build_options(backend.options)
+    check_session(backend.session)
     version = installed(RTX)
     targets = list(options.compute_capabilities)
     if not targets:
@@ -40,9 +42,11 @@ def tensorrt_rtx(backend: Backend, precision: str) -> dict[str, Any]:
         targets = [_gpu(fact, "backend.options.compute_capabilities=['8.9']").compute_capability]
     for target in targets:
         if target not in RTX_TARGETS:
-            fix = f"it builds for {choices(RTX_TARGETS)}; for other GPUs backend=tensorrt"
+            fix = f"{_meant(target)}it builds for {', '.join(RTX_TARGETS)}; for other GPUs backend=tensorrt"
             raise BuildError(f"tensorrt_rtx has no compute capability {target}", fix)
-    _check_type(precision, targets, "")
+    able = [t for t in RTX_TARGETS if _number(t) >= _LEAST.get(precision, (0, 0))]
+    fix = f"backend.options.compute_capabilities={list(able)} are those that have it; or precision=fp16"
+    _check_type(precision, targets, "the target", fix)
     here = any(g.compute_capability in targets for g in gpus())
     return {"tensorrt_rtx": str(version), "compute_capabilities": targets, RUNS_HERE: here}
 
@@ -57,9 +61,19 @@ def _gpu(fact: str, fix: str = _WITHOUT) -> Gpu:
     return found[0]
 
 
-def _check_type(precision: str, targets: list[str], gpu: str) -> None:
+def _check_type(precision: str, targets: list[str], gpu: str, fix: str) -> None:
     least = _LEAST.get(precision, (0, 0))
     for target in targets:
-        if tuple(int(n) for n in target.split(".")) < least:
-            fact = f"{precision} needs compute capability {least[0]}.{least[1]}, {gpu or 'the target'} has {target}"
-            raise BuildError(fact, "precision=fp16, which every GPU here computes")
+        if _number(target) < least:
+            raise BuildError(f"{precision} needs compute capability {least[0]}.{least[1]}, {gpu} has {target}", fix)
+
+
+def _number(capability: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in capability.split("."))
+
+
+def _meant(target: str) -> str:
+    """What was meant by 89, sm_89 or 12: the same digits in this notation."""
+    digits = "".join(c for c in target if c.isdigit())
+    found = next((t for t in RTX_TARGETS if t.replace(".", "") in (digits, f"{digits}0")), None)
+    return f"did you mean '{found}'? " if found and digits else ""

@@ -10,6 +10,7 @@ from autovoice.errors import BuildError, nearest
 
 LEVELS = range(6)
 _WORDS = {int: "a whole number", bool: "true or false", str: "a word", tuple: "a list"}
+_EXAMPLES = {"compute_capabilities": "['8.9']"}
 COMPATIBILITIES = ("none", "ampere_plus", "same_compute_capability")
 
 
@@ -49,11 +50,11 @@ def build_options(given: Mapping[str, Any]) -> BuildOptions:
     known = {f.name: f for f in fields(BuildOptions)}
     own = {f.name for f in fields(SessionOptions)}
     values = {k: v for k, v in given.items() if k not in own}
-    _check_names(values, known)
-    if "compute_capabilities" in values:
-        values["compute_capabilities"] = tuple(str(c) for c in values["compute_capabilities"])
+    _check_names(values, known, "backend.options")
+    if isinstance(values.get("compute_capabilities"), list | tuple):  # what is no list _check_types refuses
+        values["compute_capabilities"] = tuple(dict.fromkeys(str(c) for c in values["compute_capabilities"]))
     made = BuildOptions(**values)
-    _check_types(made, values)
+    _check_types(made, values, "backend.options")
     if made.workspace_mb < 1:
         raise BuildError(f"backend.options.workspace_mb: {made.workspace_mb}", "MiB, at least 1; 512 is the default")
     if made.builder_optimization_level not in LEVELS:
@@ -68,25 +69,32 @@ def build_options(given: Mapping[str, Any]) -> BuildOptions:
     return made
 
 
+def check_session(given: Mapping[str, Any]) -> None:
+    """Raises BuildError for what is no option of a session, or out of range."""
+    _check_names(given, {f.name: f for f in fields(SessionOptions)}, "backend.session")
+    session_options(given)
+
+
 def session_options(given: Mapping[str, Any]) -> SessionOptions:
     """Those of `given` that are about running. Raises BuildError for a value out of range."""
     known = {f.name for f in fields(SessionOptions)}
     made = SessionOptions(**{k: v for k, v in given.items() if k in known})
-    _check_types(made, given)
+    _check_types(made, given, "backend.session")
     if made.max_cuda_graphs < 1:
         fix = "at least 1; backend.session.cuda_graphs=false takes none"
         raise BuildError(f"backend.session.max_cuda_graphs: {made.max_cuda_graphs}", fix)
     return made
 
 
-def _check_names(values: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+def _check_names(values: Mapping[str, Any], known: Mapping[str, Any], where: str) -> None:
     for key in values:
         if key not in known:
-            raise BuildError(f"backend.options: unknown key '{key}'", nearest(key, known))
+            raise BuildError(f"{where}: unknown key '{key}'", nearest(key, known))
 
 
-def _check_types(made: Any, given: Mapping[str, Any]) -> None:
+def _check_types(made: Any, given: Mapping[str, Any], where: str) -> None:
     for f in fields(made):
         default, value = f.default, getattr(made, f.name)
         if f.name in given and type(value) is not type(default):
-            raise BuildError(f"backend.options.{f.name}: {value!r}", f"{_WORDS[type(default)]}, as {default!r}")
+            example = _EXAMPLES.get(f.name, repr(default))
+            raise BuildError(f"{where}.{f.name}: {value!r}", f"{_WORDS[type(default)]}, as {example}")

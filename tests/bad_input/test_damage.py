@@ -74,7 +74,7 @@ def test_a_damaged_engine_is_never_loaded(toy: Project, change: Change) -> None:
         Pipeline.load(toy.folder)
     fact, fix = str(caught.value).splitlines()
     assert fact.startswith(f"{toy.folder / 'synth.onnx'}: is not the file that was built (sha256 ")
-    assert fix == "  run the build again; it restores the file"
+    assert fix == "  run the build again; it restores the file in its own folder"
 
 
 def test_a_flipped_bit_does_not_travel_into_the_next_step(toy: Project) -> None:

@@ -67,25 +67,21 @@ def test_a_kept_node_that_does_not_exist(toy: Project) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("override", "fact", "fix"),
-    [
-        (
-            "backend.options.providers=[CUDAExecutionProvider]",
-            "onnxruntime has no CUDAExecutionProvider here",
-            "available: ",
-        ),
-        ("+backend.options.provders=[x]", "backend.options: unknown key 'provders'", "did you mean 'providers'?"),
-        (
-            "backend.options.graph_optimization_level=most",
-            "backend.options.graph_optimization_level: 'most'",
-            "available: all, basic, disabled, extended",
-        ),
-    ],
-    ids=["provider", "typo", "level"],
+def test_a_kept_operator_that_onnx_does_not_have(toy: Project) -> None:
+    err = refused(toy, "precision=half", "+component.synth.keep.op_types=[Convv]")
+    assert err.startswith("error: synth.lower: keep.op_types: ONNX has no operator 'Convv'\n  did you mean 'Conv'?")
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this onnxruntime has CUDA"
 )
-def test_an_option_that_the_backend_does_not_have(toy: Project, override: str, fact: str, fix: str) -> None:
-    if "CUDA" in override and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("this onnxruntime has CUDA")
-    err = refused(toy, override, "targets=[embedder]")
-    assert err.startswith(f"error: embedder.build: {fact}\n  {fix}")
+def test_a_provider_that_is_not_here(toy: Project) -> None:
+    err = refused(toy, "backend.options.providers=[CUDAExecutionProvider]", "targets=[embedder]")
+    assert err.startswith("error: embedder.build: onnxruntime has no CUDAExecutionProvider here\n  available: ")
+
+
+def test_an_option_of_a_components_own_is_told_by_its_own_path(toy: Project) -> None:
+    """While it is planned."""
+    own = "component.synth.options.onnxruntime.intra_op_num_threads"
+    err = refused(toy, f"+{own}=four", "task=plan")
+    assert err == f"error: {own}: 'four'\n  a whole number; 0 takes one per core\n"

@@ -198,6 +198,20 @@ def test_a_policy_without_anything_to_fall_back_to(toy: Project) -> None:
         Pipeline.load(folder)
 
 
+def test_the_command_line_decides_over_the_folder(mine: Project, feeds: Feeds) -> None:
+    with_feeds(mine, feeds)
+    folder = folder_of(mine)
+    (folder / "synth.safetensors").unlink()
+    missing = f"error: {folder / 'synth.safetensors'}: No such file or directory\n"
+    assert mine.fails(*RUN, f"folder={folder}", "on_mismatch=fail").startswith(missing)
+    own = "+component.synth.on_mismatch=fail"
+    assert mine.fails(*RUN, f"folder={folder}", own).startswith(missing)
+    assert mine.fails(*RUN, f"folder={folder}", "on_mismatch=tensorrt") == (
+        "error: synth: No such file or directory\n"
+        "  this folder holds no tensorrt to run in its place; build it with on_mismatch=tensorrt, or rebuild\n"
+    )
+
+
 def test_what_is_built_again_at_load(toy: Project, feeds: Feeds) -> None:
     with_feeds(toy, feeds)
     shutil.copytree(toy.folder, toy.root / "engines")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from autovoice.config.schema import SpecReader
-from autovoice.errors import BuildError
+from autovoice.errors import BuildError, ConfigError
+from autovoice.graph import build_graph
 from autovoice.spec import RUNS_HERE, Backend, BuildSpec
 from tests.config.test_choices import FP16, FP32, GROUPS, INT8, NODE, lookup
 from tests.config.test_choices import reader as plain_reader
@@ -128,6 +129,15 @@ def test_nothing_fits() -> None:
         "component.encoder.backend: none of absent, there can build it in int8: absent has no int8; there has no int8\n"
         "  precision=fp32, which every backend has"
     ]
+
+
+def test_what_none_can_run_is_said_once() -> None:
+    """Not again of the last of them."""
+    spec, faults = spec_of(["absent", "there"], precision=INT8)
+    with pytest.raises(ConfigError) as raised:
+        build_graph(spec, faults)
+    told = [f for f in raised.value.faults if "int8" in f.fact and "threshold" not in f.fact]
+    assert [f.where for f in told] == ["component.encoder.backend"]
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,10 @@ def test_kept(kept: dict, expected: list[str], graph: onnx.ModelProto) -> None:
     [
         (keep(nodes=["n_y", "n_ro"]), "keep.nodes: 'n_ro' matches nothing", "did you mean 'n_row'? available: n_"),
         (keep(nodes=["N_Y"]), "keep.nodes: 'N_Y' matches nothing", "available: n_"),
+        (keep(op_types=["Addd"]), "keep.op_types: ONNX has no operator 'Addd'", "did you mean 'Add'?"),
         (keep(inputs=["f1"]), "keep.inputs: 'f1' matches nothing", "available: energy, f0"),
     ],
-    ids=["nodes", "case_counts", "inputs"],
+    ids=["nodes", "case_counts", "op_types", "inputs"],
 )
 def test_a_pattern_that_means_nothing(kept: dict, fact: str, fix: str, graph: onnx.ModelProto) -> None:
     with pytest.raises(LoweringError) as raised:

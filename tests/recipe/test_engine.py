@@ -94,6 +94,27 @@ def test_every_component_that_is_refused_is_named_at_once() -> None:
     assert str(raised.value) == "component.a.backend, component.b.backend: no float32 here\n  another one"
 
 
+def test_what_is_refused_is_named_in_every_precision() -> None:
+    """Also where it would have to say whether it quantizes by itself."""
+    precision = replace(INT8, name="own", gates="int8", implicit=Implicit("minmax"))
+    backend = replace(ORT, types=("float32", "int8"), environment=f"{__name__}.refuses")
+    with pytest.raises(ConfigError, match=r"^component\.a\.backend: no int8 here\n  another one"):
+        by_id(quantized("a", precision=precision, backend=backend))
+
+
+def refuses_an_option(backend: Backend, precision: str) -> Mapping[str, Any]:
+    raise BuildError("backend.options.level: 9", "0 to 5")
+
+
+def test_an_option_is_told_where_it_was_set() -> None:
+    backend = replace(ORT, options={"level": 9}, environment=f"{__name__}.refuses_an_option")
+    with pytest.raises(ConfigError, match=r"^component\.a\.backend: backend\.options\.level: 9\n  0 to 5$"):
+        by_id(component("a", backend=backend))
+    own = component("a", backend=backend, options={"onnxruntime": {"level": 9}})
+    with pytest.raises(ConfigError, match=r"^component\.a\.options\.onnxruntime\.level: 9\n  0 to 5$"):
+        by_id(own)
+
+
 def test_a_tool_that_quantizes_by_itself_is_fed_samples_and_no_ranges() -> None:
     precision = replace(INT8, name="own", gates="int8", implicit=Implicit("minmax", min_share=0.5))
     backend = replace(ORT, types=("float32", "int8"), environment=f"{__name__}.quantizes_itself")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -126,6 +127,9 @@ def test_an_absent_tool_names_the_command_that_adds_it(monkeypatch: pytest.Monke
         ({"builder_optimization_level": 6}, "backend.options.builder_optimization_level: 6"),
         ({"hardware_compatibility": "ampere"}, "backend.options.hardware_compatibility: 'ampere'"),
         ({"timing_cache": 1}, "backend.options.timing_cache: 1"),
+        ({"compute_capabilities": 8.9}, "backend.options.compute_capabilities: 8.9"),
+        ({"compute_capabilities": None}, "backend.options.compute_capabilities: None"),
+        ({"compute_capabilities": "8.9"}, "backend.options.compute_capabilities: '8.9'"),
         ({"avg_timing_iterations": 0}, "backend.options: avg_timing_iterations 0, max_aux_streams -1"),
     ],
 )
@@ -134,6 +138,46 @@ def test_wrong_options(options: dict[str, Any], fact: str) -> None:
         build_options(options)
     assert raised.value.fact == fact
     assert raised.value.fix
+
+
+def test_a_list_that_is_none_is_told_with_an_example() -> None:
+    with pytest.raises(BuildError, match=r"8\.9\n  a list, as \['8\.9'\]"):
+        build_options({"compute_capabilities": 8.9})
+    assert build_options({"compute_capabilities": [8.9, "8.9", "7.5"]}).compute_capabilities == ("8.9", "7.5")
+
+
+@pytest.mark.parametrize(
+    ("session", "said"),
+    [
+        ({"cuda_graphs": "maybe"}, "backend.session.cuda_graphs: 'maybe'\n  true or false"),
+        ({"max_cuda_graphs": 0}, "backend.session.max_cuda_graphs: 0\n"),
+        ({"cuda_graph": True}, "backend.session: unknown key 'cuda_graph'\n  did you mean 'cuda_graphs'?"),
+    ],
+)
+def test_a_session_is_checked_while_a_build_is_planned(session: dict[str, Any], said: str) -> None:
+    for ask in (environment.tensorrt, environment.tensorrt_rtx):
+        with pytest.raises(BuildError) as raised:
+            ask(replace(backend(), session=session), "float16")
+        assert str(raised.value).startswith(said)
+
+
+@pytest.mark.parametrize(("said", "meant"), [("89", "8.9"), ("sm_120", "12.0"), ("12", "12.0"), ("SM75", "7.5")])
+def test_a_capability_in_another_notation(here: Any, said: str, meant: str) -> None:
+    here()
+    with pytest.raises(
+        BuildError, match=rf"no compute capability {said}\n  did you mean '{meant}'\? it builds for 7\.5"
+    ):
+        environment.tensorrt_rtx(backend(compute_capabilities=[said]), "float32")
+
+
+def test_a_type_that_a_target_lacks_names_those_that_have_it(here: Any) -> None:
+    here()
+    with pytest.raises(BuildError) as raised:
+        environment.tensorrt_rtx(backend(compute_capabilities=["7.5", "8.9"]), "float8")
+    assert str(raised.value) == (
+        "float8 needs compute capability 8.9, the target has 7.5\n"
+        "  backend.options.compute_capabilities=['8.9', '12.0', '12.1'] are those that have it; or precision=fp16"
+    )
 
 
 def test_session_options() -> None:

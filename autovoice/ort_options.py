@@ -1,0 +1,35 @@
+"""The options of the YAML of ONNX Runtime, checked while a build is planned: imports no tool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from autovoice.errors import BuildError, choices, nearest
+from autovoice.spec import Backend
+
+OPTIONS = ("providers", "graph_optimization_level", "intra_op_num_threads")
+LEVELS = ("disabled", "basic", "extended", "all")
+CPU = "CPUExecutionProvider"
+_WHERE = "backend.options"
+
+
+def environment(backend: Backend, precision: str) -> None:
+    """What an engine depends on beside its graph: nothing. Raises BuildError for options that are wrong."""
+    check_options(backend.options)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raises BuildError for an unknown key, another type, or a value that means nothing."""
+    for key in options:
+        if key not in OPTIONS:
+            raise BuildError(f"{_WHERE}: unknown key '{key}'", nearest(key, OPTIONS))
+    providers = options.get("providers") or [CPU]
+    if not isinstance(providers, list | tuple) or not all(isinstance(p, str) for p in providers):
+        raise BuildError(f"{_WHERE}.providers: {providers!r} is no list of names", f"{_WHERE}.providers=[{CPU}]")
+    level = options.get("graph_optimization_level", "all")
+    if level not in LEVELS:
+        raise BuildError(f"{_WHERE}.graph_optimization_level: {level!r}", f"one of {choices(LEVELS)}")
+    threads = options.get("intra_op_num_threads", 0)
+    if type(threads) is not int or threads < 0:
+        raise BuildError(f"{_WHERE}.intra_op_num_threads: {threads!r}", "a whole number; 0 takes one per core")

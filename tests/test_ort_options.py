@@ -1,0 +1,41 @@
+"""Options of ONNX Runtime that are refused while a build is planned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from autovoice.errors import BuildError
+from autovoice.ort_options import check_options, environment
+from tests.builders import ORT
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"provders": ["x"]}, "backend.options: unknown key 'provders'\n  did you mean 'providers'? available: "),
+        (
+            {"providers": "CPUExecutionProvider"},
+            "backend.options.providers: 'CPUExecutionProvider' is no list of names\n",
+        ),
+        ({"providers": [1]}, "backend.options.providers: [1] is no list of names\n  backend.options.providers=[CPU"),
+        (
+            {"graph_optimization_level": "most"},
+            "backend.options.graph_optimization_level: 'most'\n  one of all, basic, ",
+        ),
+        ({"graph_optimization_level": 5}, "backend.options.graph_optimization_level: 5\n"),
+        ({"intra_op_num_threads": "four"}, "backend.options.intra_op_num_threads: 'four'\n  a whole number; 0 takes "),
+        ({"intra_op_num_threads": -4}, "backend.options.intra_op_num_threads: -4\n"),
+        ({"intra_op_num_threads": True}, "backend.options.intra_op_num_threads: True\n"),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(BuildError) as raised:
+        check_options(options)
+    assert str(raised.value).startswith(said)
+
+
+def test_an_engine_depends_on_nothing_here() -> None:
+    """What was built before options were checked is found again."""
+    assert environment(ORT, "float32") is None  # type: ignore[func-returns-value]
