@@ -152,7 +152,16 @@ def _job(config: DictConfig) -> list[float] | float | None:
 
 
 class SweepCallback(Callback):
-    """Ends a sweep with its Pareto front, and with exit code 1 when a job failed, whichever process ran it."""
+    """Ends a sweep with its Pareto front, and with exit code 1 when a job failed, whichever process ran it.
+
+    What is wrong is told here: Hydra catches any error of a callback, and shows others with a traceback.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            sweep.prepare(Path(config.hydra.sweep.dir))
+        except AutovoiceError as e:
+            sys.exit(report(e))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         front = sweep.pareto(Path(config.hydra.sweep.dir))

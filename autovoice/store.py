@@ -232,6 +232,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def store_error(root: Path, error: OSError) -> StoreError:
+    return unwritable(f"store {root}", error, "build elsewhere: paths.outputs=/another/folder")
+
+
+def unwritable(place: str, error: OSError, elsewhere: str) -> StoreError:
+    """Why nothing can be written at a place, in plain words where the reason is a usual one."""
     reasons = {
         errno.ENOSPC: "the disk is full",
         errno.EDQUOT: "the disk quota is used up",
@@ -242,7 +247,4 @@ def store_error(root: Path, error: OSError) -> StoreError:
     }
     why = reasons.get(error.errno or 0, error.strerror or str(error))
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    fix = (
-        "free some space (autovoice task=gc), or " if full else ""
-    ) + "build elsewhere: paths.outputs=/another/folder"
-    return StoreError(f"store {root}: {why}", fix)
+    return StoreError(f"{place}: {why}", ("free some space (autovoice task=gc), or " if full else "") + elsewhere)

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from autovoice.errors import AutovoiceError, nearest
 from autovoice.manifest import read_manifest
+from autovoice.store import unwritable
 from autovoice.table import table
 
 FILE = "objectives.json"
 #: each with the direction that is better
 DIRECTIONS = {"snr_db": "maximize", "ms": "minimize", "megabytes": "minimize"}
+#: as much as Hydra writes about a sweep before its first job
+_ROOM = 1 << 16
+
+
+def prepare(sweep: Path) -> None:
+    """Make the folder in which a sweep keeps its own files. Raises StoreError where it cannot be written."""
+    try:
+        sweep.mkdir(parents=True, exist_ok=True)
+        probe = sweep / f".probe-{uuid.uuid4().hex}"
+        try:
+            probe.write_bytes(bytes(_ROOM))
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as e:
+        fix = "sweep elsewhere: paths.outputs=/another/folder, or hydra.sweep.dir=/another/folder alone"
+        raise unwritable(f"hydra.sweep.dir: {sweep}", e, fix) from e
 
 
 def objectives(folder: Path) -> dict[str, float]:

@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from autovoice.errors import ArtefactError, AutovoiceError
+from autovoice.errors import ArtefactError, AutovoiceError, StoreError
 from autovoice.manifest import NAME, SCHEMA, dump
-from autovoice.sweep import FILE, check_objectives, objectives, pareto, save, told
+from autovoice.sweep import FILE, check_objectives, objectives, pareto, prepare, save, told
 
 ALL = ["snr_db", "ms", "megabytes"]
 BEST = ["maximize", "minimize", "minimize"]
 Snr = Mapping[str, Mapping[str, float]]
+
+
+# -- the folder ------------------------------------------------------------------------------------
+
+
+def test_a_prepared_folder_is_empty(tmp_path: Path) -> None:
+    for _ in range(2):
+        prepare(tmp_path / "sweeps" / "1")
+    assert list((tmp_path / "sweeps" / "1").iterdir()) == []
+
+
+@pytest.mark.parametrize("refusing", ["mkdir", "write_bytes"])
+def test_a_folder_that_cannot_be_written(refusing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, refusing, refused)
+    with pytest.raises(StoreError) as raised:
+        prepare(tmp_path)
+    assert str(raised.value) == (
+        f"hydra.sweep.dir: {tmp_path}: the file system is read-only\n"
+        "  sweep elsewhere: paths.outputs=/another/folder, or hydra.sweep.dir=/another/folder alone"
+    )
 
 
 # -- objectives ------------------------------------------------------------------------------------

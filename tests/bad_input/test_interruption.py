@@ -200,6 +200,16 @@ def test_outputs_where_no_one_can_write(fresh: Project) -> None:
     )
 
 
+def test_a_sweep_where_no_one_can_write(fresh: Project) -> None:
+    result = fresh.run("-m", "precision=fp32,half", "paths.outputs=/proc/autovoice")
+    assert (result.code, result.out) == (1, "")
+    assert re.fullmatch(
+        r"error: hydra\.sweep\.dir: /proc/autovoice/sweeps/.+: .+\n"
+        r"  sweep elsewhere: paths\.outputs=/another/folder, or hydra\.sweep\.dir=/another/folder alone\n",
+        result.err,
+    )
+
+
 def test_the_result_of_run_cannot_be_written(toy: Project, feeds: Callable[..., dict[str, np.ndarray]]) -> None:
     np.savez(toy.root / "in.npz", **feeds())
     err = toy.fails("task=run", f"folder={toy.folder}", "feeds=in.npz", "output=in.npz/out.npz")
@@ -235,3 +245,10 @@ def test_a_full_disk(fresh: Project, tiny_disk: Callable[[int], Path], kilobytes
     assert re.match(rf"error: [\w.]+: store {disk}/store: the disk is full\n  {re.escape(fix)}\n", err)
     assert list((disk / "store" / "tmp").iterdir()) == []
     assert [p.name for p in disk.iterdir()] == ["store"]
+
+
+def test_a_sweep_on_a_full_disk(fresh: Project, tiny_disk: Callable[[int], Path]) -> None:
+    err = fresh.fails("-m", f"paths.outputs={tiny_disk(8)}", "precision=fp32,half")
+    fact, fix = err.splitlines()
+    assert re.fullmatch(r"error: hydra\.sweep\.dir: .+/sweeps/.+: the disk is full", fact)
+    assert fix.startswith("  free some space (autovoice task=gc), or sweep elsewhere: ")
