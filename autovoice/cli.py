@@ -41,10 +41,13 @@ _HYDRA_FLAGS = (
 _FAILED = "failed"
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: whatever cleans up after Ctrl-C does so here too."""
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """The console script. Exits 0, 1 after an error the user can mend, 130 when interrupted."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupted)
+    """The console script. Exits 0, 1 after an error the user can mend, 130 when interrupted, 143 when terminated."""
+    _catch_signals()
     arguments = _with_targets(list(sys.argv[1:] if argv is None else argv))
     args = get_args_parser().parse_intermixed_args(arguments)  # `precision=fp16 --cfg job`, in either order
     config_dir = Path(args.config_dir) if args.config_dir else None
@@ -66,9 +69,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; finished steps are kept, nothing is half-written", file=sys.stderr)
-        code = 130
+    except KeyboardInterrupt as e:
+        what, code = ("terminated", 143) if isinstance(e, _Terminated) else ("interrupted", 130)
+        print(f"\n{what}; finished steps are kept, nothing is half-written", file=sys.stderr)
     sys.exit(code)
 
 
@@ -96,9 +99,18 @@ def report(error: AutovoiceError) -> int:
     return 1
 
 
-def _interrupted(*_: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C may not interrupt the cleaning up
-    raise KeyboardInterrupt
+def _catch_signals() -> None:
+    """Make Ctrl-C and SIGTERM end this process cleanly, unless whoever started it chose otherwise."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _stopped)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _stopped)
+
+
+def _stopped(number: int, _: Any) -> None:
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)  # a second one may not interrupt the cleaning up
+    raise _Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 def _with_targets(arguments: list[str]) -> list[str]:

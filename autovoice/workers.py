@@ -31,7 +31,7 @@ class WorkerExecutor(Executor):
             multiprocessing.set_start_method("forkserver", force=True)
         # the fork server imports the heavy modules once; workers fork from it in milliseconds
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["autovoice.workers", *preload])
+        self._context.set_forkserver_preload(["autovoice.fork_server", "autovoice.workers", *preload])
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="autovoice-step")
         self._local = threading.local()
         self._pools: set[ProcessPoolExecutor] = set()
@@ -95,6 +95,7 @@ def _kill_processes(pool: ProcessPoolExecutor) -> None:
 def _start_worker(paths: list[str]) -> None:
     os.environ[WORKER] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the fork server's own way with it is not for its children
     sys.path[:] = [*paths, *(p for p in sys.path if p not in paths)]
     threading.Thread(target=_die_with_driver, daemon=True).start()
 

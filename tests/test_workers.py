@@ -33,6 +33,14 @@ def interrupted():
     os.kill(os.getpid(), signal.SIGINT)
     return "went on"
 
+def terminated(whom):
+    os.kill(whom or os.getpid(), signal.SIGTERM)
+    time.sleep(0.1)
+    return "went on"
+
+def parent():
+    return os.getppid()
+
 def wait_for(path):
     while not Path(path).exists():
         time.sleep(0.01)
@@ -103,6 +111,18 @@ def test_a_killed_worker_fails_its_own_task_alone(executor: WorkerExecutor, task
     (tmp_path / "go").touch()
     assert beside.result(60) not in later_pids
     assert len(later_pids) == 1
+
+
+def test_sigterm_ends_a_worker_and_not_what_workers_are_forked_from(tasks: ModuleType) -> None:
+    executor = WorkerExecutor(1)
+    try:
+        with pytest.raises(StepError, match="was killed or crashed"):
+            executor.submit(tasks.terminated, 0).result(60)
+        server = executor.submit(tasks.parent).result(60)
+        assert executor.submit(tasks.terminated, server).result(60) == "went on"
+        assert executor.submit(tasks.parent).result(60) == server
+    finally:
+        executor.kill()
 
 
 def test_one_worker_outlives_a_crash_after_the_other(tasks: ModuleType) -> None:

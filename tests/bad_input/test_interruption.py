@@ -132,6 +132,21 @@ def test_ctrl_c_leaves_nothing_half_written(fresh: Project, running: subprocess.
         completes(fresh)
 
 
+@pytest.mark.parametrize("group", [False, True], ids=["driver", "group"])
+def test_sigterm_ends_as_ctrl_c_does(fresh: Project, running: subprocess.Popen[str], group: bool) -> None:
+    """Whether it is sent to the command alone, as by `kill`, or to all its processes, as by an init system."""
+    workers = psutil.Process(running.pid).children(recursive=True)
+    assert workers
+    (os.killpg if group else os.kill)(running.pid, signal.SIGTERM)
+    _, err = running.communicate(timeout=30)
+    assert running.returncode == 143
+    assert err == "\nterminated; finished steps are kept, nothing is half-written\n"
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+    assert fresh.half_written() == []
+    assert not fresh.folder.exists()
+
+
 def test_ctrl_c_ends_a_sweep(fresh: Project) -> None:
     waiting(fresh)
     sweep = fresh.start("-m", "precision=fp32,half")
