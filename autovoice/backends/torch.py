@@ -37,18 +37,31 @@ class Torch:
             if key not in _OPTIONS:
                 raise BuildError(f"backend.options: unknown key '{key}'", nearest(key, _OPTIONS))
             if key in _SWITCHES and not isinstance(value, bool):
-                raise BuildError(f"backend.options.{key}: {value!r} is neither true nor false", f"{key}: false")
+                raise BuildError(f"backend.session.{key}: {value!r} is neither true nor false", f"{key}: false")
         self.device = options.get("device", "auto")
         if self.device not in _DEVICES:
             raise BuildError(f"backend.options.device: '{self.device}'", nearest(str(self.device), _DEVICES))
         mode = options.get("compile") or ""  # false and null: none
         self.compile: str = "default" if mode is True else str(mode)
         if self.compile and self.compile not in _MODES:
-            raise BuildError(f"backend.options.compile: '{mode}'", nearest(self.compile, _MODES))
+            raise BuildError(f"backend.session.compile: '{mode}'", nearest(self.compile, _MODES))
         self.graphs: bool = options.get("cuda_graphs", False)
         if self.graphs and self.compile in _RECORDING:
-            fact = f"backend.options.cuda_graphs: compile={self.compile} records CUDA graphs of its own"
+            fact = f"backend.session.cuda_graphs: compile={self.compile} records CUDA graphs of its own"
             raise BuildError(fact, "cuda_graphs=false, or compile=max-autotune-no-cudagraphs")
+
+    def check_device(self, dtype: str, seen: bool) -> None:
+        """Raise BuildError for what needs a GPU, where torch has not `seen` one or is told to leave it alone."""
+        if self.device == "cuda" and not seen:
+            fix = "backend.options.device=cpu, or a torch and a driver that see the GPU: autovoice task=doctor"
+            raise BuildError("backend.options.device: torch sees no CUDA device here", fix)
+        if seen and self.device != "cpu":
+            return
+        if dtype == "float16":
+            raise BuildError("torch runs float16 on a GPU alone, and this is a CPU", "precision=fp32, or a GPU")
+        if self.graphs:
+            fix = "backend.session.cuda_graphs=false"
+            raise BuildError("backend.session.cuda_graphs: CUDA graphs need a GPU, and this is a CPU", fix)
 
     def engine_from_onnx(self, model: Path, engine: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Write the module that `fields` name, not `model`, and run what was written once, counting operations."""
@@ -92,16 +105,9 @@ class Torch:
         import torch
 
         seen = torch.cuda.is_available()
-        if self.device == "cuda" and not seen:
-            fix = "backend.options.device=cpu, or a torch and a driver that see the GPU: autovoice task=doctor"
-            raise BuildError("backend.options.device: torch sees no CUDA device here", fix)
+        self.check_device(dtype, seen)
         if seen and self.device != "cpu":
             return torch.device("cuda", torch.cuda.current_device())
-        if dtype == "float16":
-            raise BuildError("torch runs float16 on a GPU alone, and this is a CPU", "precision=fp32, or a GPU")
-        if self.graphs:
-            fix = "backend.options.cuda_graphs=false"
-            raise BuildError("backend.options.cuda_graphs: CUDA graphs need a GPU, and this is a CPU", fix)
         return torch.device("cpu")
 
     def _counted(self, engine: Path, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def _unsampled(c: Component) -> Iterator[Fault]:
 
 
 def environment_of(c: Component) -> Mapping[str, Any] | None:
-    """None where the backend declares none. Raises BuildError for what cannot be built here."""
+    """None where the backend declares none, or it says nothing. Raises BuildError for what cannot be built here."""
     return environment(c.backend, c.precision.type)
 
 
@@ -125,5 +125,5 @@ def _asked(_: str, precision: str, carried: _Unhashed) -> Mapping[str, Any] | No
     except (ImportError, AttributeError, ValueError) as e:
         where = f"backend.environment: '{backend.environment}' cannot be imported: {e}"
         raise ConfigError([Fault("backend", where, "package.module.function")]) from e
-    found: Mapping[str, Any] = function(backend, precision)
+    found: Mapping[str, Any] | None = function(backend, precision)
     return found

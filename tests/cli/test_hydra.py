@@ -120,7 +120,15 @@ print("imported:", sorted({heavy!r} & sys.modules.keys()))
 
 @pytest.mark.parametrize(
     "arguments",
-    [["task=plan"], ["task=plan", "precision=half"], [], ["task=explain"], ["--help"], ["task=gc"]],
+    [
+        ["task=plan"],
+        ["task=plan", "precision=half"],
+        ["task=plan", "component/limiter=module", "backend=torch"],
+        [],
+        ["task=explain"],
+        ["--help"],
+        ["task=gc"],
+    ],
     ids=lambda a: " ".join(a) or "nothing to do",
 )
 def test_what_executes_nothing_imports_no_tool(master: Project, arguments: list[str]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from autovoice.cuda.device import gpus
 from autovoice.tasks import doctor
 
 if TYPE_CHECKING:
@@ -42,6 +43,14 @@ def test_a_plan_says_which_field_changed(toy: Project) -> None:
     assert {s: why for s, (verb, why) in planned.items() if verb == "run"} == {
         f"{c}.verify": "gates.snr_db 60 → 61" for c in ("embedder", "synth", "limiter")
     }
+
+
+@pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
+def test_a_plan_refuses_what_cannot_be_built_here(toy: Project) -> None:
+    places = ", ".join(f"component.{name}.backend" for name in ("embedder", "synth", "limiter"))
+    assert toy.fails("task=plan", "backend=torch", "precision=fp16", "component/limiter=module") == (
+        f"error: {places}: torch runs float16 on a GPU alone, and this is a CPU\n  precision=fp32, or a GPU\n"
+    )
 
 
 def test_a_plan_of_another_precision_needs_no_export(toy: Project) -> None:
@@ -119,6 +128,20 @@ def test_the_default_of_an_input_is_used(toy: Project, feeds: Feeds) -> None:
         toy.ok("task=run", f"folder={toy.folder}", f"feeds={name}.npz", f"output={name}.out.npz")
     with np.load(toy.root / "all.out.npz") as a, np.load(toy.root / "some.out.npz") as b:
         assert np.array_equal(a["limited"], b["limited"])
+
+
+# -- benchmark -------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
+def test_a_benchmark_leaves_out_what_cannot_run_here(toy: Project) -> None:
+    out = toy.ok("task=benchmark", "~benchmark.against.eager_fp32", "benchmark.warm_up=1", "benchmark.runs=2")
+    assert "FAILED" not in out
+    assert "nothing to do" in out
+    assert re.findall(r"^ note: (.*)$", out, re.MULTILINE) == [
+        f"no {name}: torch runs float16 on a GPU alone, and this is a CPU"
+        for name in ("eager_fp16", "cuda_graph_fp16", "compiled_fp16")
+    ]
 
 
 # -- gc --------------------------------------------------------------------------------------------
