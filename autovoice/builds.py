@@ -10,7 +10,7 @@ from pathlib import Path
 from autovoice.driver import Listener, Outcome, run_plan
 from autovoice.errors import AutovoiceError
 from autovoice.invocation import Invocation
-from autovoice.plan import Plan, Planned, make_plan
+from autovoice.plan import Plan, Planned, made_as, make_plan
 from autovoice.progress import listener
 from autovoice.recipe import Step
 from autovoice.sources import add_cwd_to_path
@@ -56,7 +56,8 @@ def run_steps(invocation: Invocation, steps: Sequence[Step], executor: Executor 
 def _finished(plan: Plan, invocation: Invocation, executor: Executor | None) -> Outcome:
     """What became of a plan all of whose steps have a record now; remembered for the next plan's reasons."""
     outcome = _run(plan, invocation, executor) if plan.to_run else Outcome(_reused(plan))
-    invocation.store.save_last(plan.graph.spec.pipeline.name, outcome.records)
+    names = {p.step.id: made_as(plan.graph, p.step) for p in plan.steps}
+    invocation.store.save_last(plan.graph.spec.pipeline.name, outcome.records, names)
     if outcome.errors:
         raise _failure(plan, outcome)
     return outcome

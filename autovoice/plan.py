@@ -58,9 +58,20 @@ def make_plan(graph: Graph, store: Store, steps: Sequence[Step] | None = None) -
     for step in steps:
         key, inputs, record = made.keys[step.id], made.inputs[step.id], records[step.id]
         before = last.get(step.id)
+        if (
+            record is None and before is not None
+        ):  # on the same backend in the same precision; where it never was, on any
+            before = store.last_as(before, made_as(graph, step), key)
         why = ("unchanged",) if record else _why(step, key, inputs, before, records, store)
         planned.append(Planned(step, key, inputs, record, why, before["seconds"] if before else None))
     return Plan(graph, tuple(planned))
+
+
+def made_as(graph: Graph, step: Step) -> str:
+    """`onnxruntime-fp32`: whose last build a step is compared with, before that of any other backend and precision."""
+    every = [p for c in graph.components for p in (*c.members, c)]
+    names = {f"{c.backend.name}-{c.precision.name}" for c in every if step.component in ("", c.name)}
+    return names.pop() if len(names) == 1 else "mixed"
 
 
 class _Keys:

@@ -183,20 +183,32 @@ class Store:
     # -- memory between runs ----------------------------------------------------------------------
 
     def last(self, pipeline: str) -> dict[str, Any]:
-        """{step: {key, inputs, seconds}} as last built, or reused, for a pipeline."""
+        """{step: {key, inputs, seconds}} as last built, or reused, for a pipeline; under "made_as" its other keys."""
         known = _read_json(self.root / "last" / f"{pipeline}.json")
         return {s: e for s, e in known.items() if isinstance(e, dict) and {"key", "inputs", "seconds"} <= e.keys()}
 
-    def save_last(self, pipeline: str, records: Mapping[str, Record]) -> None:
-        path = self.root / "last" / f"{pipeline}.json"
+    def last_as(self, entry: Mapping[str, Any], name: str, key: str) -> Mapping[str, Any]:
+        """An entry of `last` as it was when the step was last made under a name; as it is, where nothing is known.
+
+        `key` is what the step would have now: of that one no more than the key need be known.
+        """
+        known = _keys(entry).get(name, entry["key"])
+        if known in (key, entry["key"]):
+            return {**entry, "key": known}
+        made = _read_json(self.folder(known) / RECORD)
+        return made if {"key", "inputs", "seconds"} <= made.keys() else entry
+
+    def save_last(self, pipeline: str, records: Mapping[str, Record], names: Mapping[str, str] | None = None) -> None:
+        """Remember what was built, of each step also under its name among `names`, as its backend and precision."""
+        path, names = self.root / "last" / f"{pipeline}.json", names or {}
         with self.lock(f"last-{pipeline}"):
-            merged = self.last(pipeline)
-            new = {s: r for s, r in records.items() if merged.get(s, {}).get("key") != r.key}
+            before = self.last(pipeline)
+            now = {s: _entry(r, _keys(before.get(s, {})), names.get(s)) for s, r in records.items()}
+            new = {s: e for s, e in now.items() if s not in before or not _same(before[s], e)}
             if not new:
                 return
-            merged |= {s: {"key": r.key, "inputs": r.inputs, "seconds": r.seconds} for s, r in new.items()}
             with suppress(OSError):  # only memory: on a full disk the steps' own errors say more
-                write_atomically(path, json.dumps(merged).encode())
+                write_atomically(path, json.dumps(before | new).encode())
 
     def load_hashes(self) -> None:
         known = _read_json(self.root / "hashes.json")
@@ -213,6 +225,22 @@ class Store:
                 write_atomically(self.root / "hashes.json", json.dumps(alive).encode())
             if imports is not None:
                 write_atomically(self.root / "imports.json", json.dumps(imports).encode())
+
+
+def _entry(record: Record, keys: Mapping[str, str], name: str | None) -> dict[str, Any]:
+    """What is remembered of a step, beside the keys that it had under other names."""
+    made_as = {**keys, name: record.key} if name else dict(keys)
+    return {"key": record.key, "inputs": record.inputs, "seconds": record.seconds, "made_as": made_as}
+
+
+def _keys(entry: Mapping[str, Any]) -> dict[str, str]:
+    """{name: key} of an entry; a store of an earlier version has none."""
+    made_as = entry.get("made_as")
+    return {n: k for n, k in made_as.items() if isinstance(k, str)} if isinstance(made_as, dict) else {}
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return one["key"] == other["key"] and _keys(one) == _keys(other)
 
 
 def _fsync(path: Path) -> None:

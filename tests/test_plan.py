@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from autovoice import plan as plan_module
 from autovoice import sources
 from autovoice.errors import ConfigError
 from autovoice.graph import Graph
-from autovoice.plan import Plan, changed, make_plan
+from autovoice.plan import Plan, changed, made_as, make_plan
 from autovoice.spec import Checkpoint, Target
 from autovoice.store import Record, Store
 from tests.builders import FP16, FRAMES, component, composed_graph, forget_sources, graph_of, write_tree
@@ -44,7 +45,8 @@ def built(plan: Plan, store: Store, ids: Sequence[str] | None = None) -> dict[st
             work = store.workplace(p.key)
             (work / "out.bin").write_bytes(p.key.encode())
             records[p.step.id] = store.commit(p.key, work, p.inputs, {}, 2.0)
-    store.save_last(plan.graph.spec.pipeline.name, records)
+    names = {p.step.id: made_as(plan.graph, p.step) for p in plan.steps}
+    store.save_last(plan.graph.spec.pipeline.name, records, names)
     return records
 
 
@@ -261,6 +263,50 @@ def test_a_changed_field_and_what_follows_it(toy: Callable, store: Store) -> Non
         "end_to_end": ("gates.snr_db 50 → 20", "needs build"),
     }
     assert {p.last_seconds for p in plan.to_run} == {2.0}
+
+
+def half(graph: Graph) -> Graph:
+    """The first of the two components in fp16, on another backend."""
+    one, two = graph.components
+    return graph_of(replace(one, precision=FP16, backend=replace(one.backend, name="other")), two)
+
+
+def test_reasons_compare_with_the_last_build_of_the_same_backend_and_precision(toy: Callable, store: Store) -> None:
+    built(make_plan(toy(), store), store)
+    built(make_plan(half(toy()), store), store)
+    one, two = toy().components
+    wider = replace(one, model=replace(one.model, kwargs={"a": 1, "b": 3}))
+    found = why(make_plan(graph_of(wider, two), store))
+    assert found["one.export"] == found["one.reference"] == ("model.kwargs.b 2 → 3",)
+    assert (found["one.lower"], found["one.build"]) == (("needs export",), ("needs lower",))
+    assert found["one.verify"] == ("needs build, reference",)
+    in_half = why(make_plan(half(graph_of(wider, two)), store))
+    assert (in_half["one.lower"], in_half["one.build"]) == (("needs export",), ("needs lower",))
+
+
+def test_what_was_never_built_on_that_backend_compares_with_the_last_build(toy: Callable, store: Store) -> None:
+    built(make_plan(toy(), store), store)
+    found = why(make_plan(half(toy()), store))
+    assert found["one.build"][0] == "backend.name onnxruntime → other"
+    assert "precision.name fp32 → fp16" in found["one.lower"]
+
+
+def test_an_artefact_of_another_backend_than_the_last_is_gone(toy: Callable, store: Store) -> None:
+    records = built(make_plan(toy(), store), store)
+    other = built(make_plan(half(toy()), store), store)
+    for key in (records["one.build"].key, other["one.build"].key):
+        shutil.rmtree(store.folder(key))
+    assert why(make_plan(toy(), store)) == {"one.build": ("its artefact is gone from the store",)}
+    assert why(make_plan(half(toy()), store)) == {"one.build": ("its artefact is gone from the store",)}
+
+
+def test_what_was_collected_from_the_store_compares_with_the_last_build(toy: Callable, store: Store) -> None:
+    records = built(make_plan(toy(), store), store)
+    built(make_plan(half(toy()), store), store)
+    shutil.rmtree(store.folder(records["one.lower"].key))
+    one, two = toy().components
+    wider = graph_of(replace(one, model=replace(one.model, kwargs={"a": 1, "b": 3})), two)
+    assert "precision.name fp16 → fp32" in why(make_plan(wider, store))["one.lower"]
 
 
 def test_edited_code_is_named(toy: Callable, store: Store) -> None:

@@ -326,8 +326,8 @@ def test_the_last_build_of_a_step_stays_until_another_takes_its_place(store: Sto
     store.save_last("toy", {"b.build": record("b2", 3.0)})
     store.save_last("other", {"a.build": record("z")})
     assert store.last("toy") == {
-        "a.build": {"key": "a1", "inputs": {"fields": {"of": "a1"}}, "seconds": 1.0},
-        "b.build": {"key": "b2", "inputs": {"fields": {"of": "b2"}}, "seconds": 3.0},
+        "a.build": {"key": "a1", "inputs": {"fields": {"of": "a1"}}, "seconds": 1.0, "made_as": {}},
+        "b.build": {"key": "b2", "inputs": {"fields": {"of": "b2"}}, "seconds": 3.0, "made_as": {}},
     }
 
 
@@ -337,6 +337,29 @@ def test_a_build_that_repeats_the_last_one_writes_nothing(store: Store) -> None:
     before = path.stat()
     store.save_last("toy", {"a.build": record("a1", 9.0)})
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_step_is_remembered_under_each_name(store: Store) -> None:
+    first = commit(store, engine=b"first")
+    second = record("second")
+    store.save_last("toy", {"a.build": first}, {"a.build": "onnxruntime-fp32"})
+    store.save_last("toy", {"a.build": second}, {"a.build": "tensorrt-fp16"})
+    last = store.last("toy")["a.build"]
+    assert (last["key"], last["made_as"]) == ("second", {"onnxruntime-fp32": first.key, "tensorrt-fp16": "second"})
+    found = store.last_as(last, "onnxruntime-fp32", "new")
+    assert (found["key"], found["inputs"]) == (first.key, first.inputs)
+    assert store.last_as(last, "onnxruntime-fp32", first.key)["key"] == first.key
+    for name in ("tensorrt-fp16", "never"):
+        assert store.last_as(last, name, "new") == last
+
+
+@pytest.mark.parametrize("more", [{}, {"made_as": []}, {"made_as": {"fp32": 1}}], ids=["none", "list", "no_key"])
+def test_memory_of_another_version(more: dict[str, Any], store: Store) -> None:
+    entry = {"key": "a1", "inputs": {}, "seconds": 1.0, **more}
+    (store.root / "last" / "toy.json").write_text(json.dumps({"a.build": entry}))
+    assert store.last_as(store.last("toy")["a.build"], "fp32", "new") == entry
+    store.save_last("toy", {"a.build": record("a1")}, {"a.build": "fp32"})
+    assert store.last("toy")["a.build"]["made_as"] == {"fp32": "a1"}
 
 
 @pytest.mark.parametrize("text", [None, "{", "[1]"], ids=["absent", "cut", "list"])

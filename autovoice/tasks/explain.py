@@ -1,4 +1,8 @@
-"""`task=explain component.x`: every field that changed against the last build, old → new."""
+"""`task=explain component.x`: every field that changed against the last build, old → new.
+
+What is to run is compared with the last build on the same backend in the same precision, what is reused with the last
+one of all, from which it may differ.
+"""
 
 from __future__ import annotations
 

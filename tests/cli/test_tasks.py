@@ -60,6 +60,15 @@ def test_a_plan_of_another_precision_needs_no_export(toy: Project) -> None:
     assert planned["end_to_end"] == ("run", "gates.snr_db 50 → 20; needs build")
 
 
+def test_a_plan_compares_with_the_last_build_in_the_same_precision(toy: Project) -> None:
+    toy.ok("precision=half")
+    planned = toy.plan("component.synth.model.width=16")
+    assert planned["synth.export"] == planned["synth.reference"] == ("run", "model.kwargs.width 8 → 16")
+    assert planned["synth.lower"] == ("run", "needs export")
+    assert planned["synth.build"] == ("run", "needs lower")
+    assert planned["limiter.verify"] == ("run", "needs reference")
+
+
 @pytest.mark.parametrize("chosen", ["component.synth", "targets=[synth]"])
 def test_explain_shows_one_component(toy: Project, chosen: str) -> None:
     toy.edit("src/chime/synth.py", "x.square()", "x.abs()")
