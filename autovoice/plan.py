@@ -58,9 +58,7 @@ def make_plan(graph: Graph, store: Store, steps: Sequence[Step] | None = None) -
     for step in steps:
         key, inputs, record = made.keys[step.id], made.inputs[step.id], records[step.id]
         before = last.get(step.id)
-        if (
-            record is None and before is not None
-        ):  # on the same backend in the same precision; where it never was, on any
+        if record is None and before is not None:  # on the same backend in the same precision, else on any
             before = store.last_as(before, made_as(graph, step), key)
         why = ("unchanged",) if record else _why(step, key, inputs, before, records, store)
         planned.append(Planned(step, key, inputs, record, why, before["seconds"] if before else None))
