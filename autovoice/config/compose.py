@@ -142,6 +142,7 @@ def _plain(config: DictConfig, file: str = "") -> Any:
         for name in ("dims", "pipeline"):  # what others refer to first, so that a fault is told where it stands
             if isinstance(config.get(name), DictConfig):
                 OmegaConf.to_container(config[name], resolve=True, throw_on_missing=True)
+        _drop_empty_buckets(config)
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as e:
         key = e.full_key or "config"
@@ -151,6 +152,19 @@ def _plain(config: DictConfig, file: str = "") -> Any:
         else:
             fault = Fault(key, str(e).splitlines()[0], "every ${…} names a value of this tree")
         raise ConfigError([fault]) from e
+
+
+def _drop_empty_buckets(config: DictConfig) -> None:
+    """Take `buckets: []` out of the dims, in place: it stands there to be found, and says nothing.
+
+    Whoever reads `${dims}` whole, as a source of calibration data does, would make another step of it.
+    """
+    dims = config.get("dims")
+    names = [str(n) for n in dims] if isinstance(dims, DictConfig) else []
+    for node in (dims[n] for n in names if not OmegaConf.is_interpolation(dims, n)):
+        if isinstance(node, DictConfig) and node.get("buckets") == []:
+            with open_dict(node):
+                del node["buckets"]
 
 
 def _explained(error: Exception, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceError:

@@ -37,6 +37,13 @@ def test_plain_data_with_nothing_of_hydra_in_it() -> None:
     assert "hydra" not in composed.data
 
 
+def test_empty_buckets_are_there_to_be_set_and_reach_nobody() -> None:
+    """A source that takes `${dims}` as its argument is the same without them."""
+    data = compose(None, ["calibration=synthetic", "dims.batch.buckets=[1]"]).data
+    for dims in (data["dims"], data["calibration"]["source"]["dims"]):
+        assert (dims["batch"]["buckets"], "buckets" in dims["frames"]) == ([1], False)
+
+
 def test_a_vocoder_brings_its_own_audio_contract() -> None:
     before, after = composed_graph(), composed_graph("component/vocoder=hifigan_44k")
     assert (before.spec.pipeline.contract["hop"], after.spec.pipeline.contract["hop"]) == (256, 512)
@@ -198,7 +205,7 @@ def test_the_shipped_tree_is_where_the_root_stands() -> None:
         pytest.param(
             "dims.frames.mx=3",
             "dims.frames.mx: no key 'mx' in dims.frames",
-            "did you mean 'max'? available: max, min, opt, trace; a new one is added with +dims.frames.mx=…",
+            "did you mean 'max'? available: buckets, max, min, opt, trace; a new one is added with +dims.frames.mx=…",
             id="last_key",
         ),
         pytest.param(

@@ -166,7 +166,14 @@ def test_what_follows_two_bucketed_dims() -> None:
 
 @pytest.fixture(scope="module")
 def voice() -> Graph:
-    return composed_graph("+dims.frames.buckets=[128,512]")
+    return composed_graph("dims.frames.buckets=[128,512]")
+
+
+def test_no_buckets_are_as_if_nobody_had_heard_of_them() -> None:
+    """Neither dims nor profiles know them, so that no key of a step does."""
+    empty, absent = composed_graph(), composed_graph("~dims.frames.buckets", "~dims.batch.buckets")
+    assert empty.dims == absent.dims
+    assert [len(engine_profiles(empty, c)) for c in empty.components] == [1] * len(empty.components)
 
 
 @pytest.mark.parametrize("rate", [16000, 22050, 44100, 48000, 11025])
