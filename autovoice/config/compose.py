@@ -173,7 +173,7 @@ def _explained(error: Exception, hydra: Hydra, overrides: Sequence[str]) -> Auto
         return AutovoiceError(f"{error.override}: {text.splitlines()[0]}", "quote it for the shell, or correct it")
     if m := re.search(r"Could not override '([^']+)'", text):
         return _unknown_key(m[1], hydra, overrides)
-    if m := re.search(r"In '([^']+)': Could not find '([^']+)/([^/']+)'", text):
+    if m := re.search(r"In '([^']+)': Could not find '([^']+)/([^/']*)'", text):
         options = hydra.config_loader.get_group_options(m[2])
         return AutovoiceError(
             f"{m[2]}={m[3]}: no such option in group '{m[2]}' (asked for by {m[1]})", nearest(m[3], options)

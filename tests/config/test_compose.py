@@ -178,6 +178,18 @@ def test_the_shipped_tree_is_where_the_root_stands() -> None:
             id="option",
         ),
         pytest.param(
+            "precision=",
+            "precision=: no such option in group 'precision' (asked for by config)",
+            "available: bf16, fp16, fp32, fp8, int8, int8_entropy, int8_minmax, tf32",
+            id="no_option",
+        ),
+        pytest.param(
+            "component/vocoder=",
+            "component/vocoder=: no such option in group 'component/vocoder' (asked for by pipeline/voice_conversion)",
+            "available: hifigan, hifigan_44k",
+            id="no_variant",
+        ),
+        pytest.param(
             "dims=ofline",
             "dims=ofline: no such option in group 'dims' (asked for by pipeline/voice_conversion)",
             "did you mean 'offline'? available: default, offline, streaming",
