@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,11 +97,19 @@ def _preload(planned: Sequence[Planned]) -> list[str]:
 
 def _failure(plan: Plan, outcome: Outcome) -> BuildFailed:
     lines = []
-    for step in [p.step.id for p in plan.steps if p.step.id in outcome.errors]:  # a cause before what follows from it
+    parts = {p.name for p in plan.graph.parts}
+    for planned in (p for p in plan.steps if p.step.id in outcome.errors):  # a cause before what follows from it
+        step = planned.step.id
         error = outcome.errors[step]
         fact = error.fact if error.fact.startswith(step) else f"{step}: {error.fact}"
-        lines.append(f"{fact}\n  {error.fix}" if error.fix else fact)
+        fix = _named(error.fix, planned.step.component, parts)
+        lines.append(f"{fact}\n  {fix}" if fix else fact)
     kept = len(outcome.ran)
     skipped = f", {len(outcome.skipped)} not run" if outcome.skipped else ""
     lines.append(f"{len(outcome.errors)} of {len(plan.to_run)} steps failed{skipped}; {kept} finished and are kept")
     return BuildFailed("\n".join(lines))
+
+
+def _named(fix: str, component: str, parts: Collection[str]) -> str:
+    """What a step, which knows no component, calls `component.<name>`; of a fused one any of its members is meant."""
+    return fix.replace("component.<name>", f"component.{component}") if component in parts else fix

@@ -895,12 +895,12 @@ POLICY: dict[str, tuple[list[str], str, str]] = {
     "nothing left": (
         ["+component.mixer.quantize.exclude=['*']"],
         "mixer.lower: the policy chooses none of 3 nodes to quantize",
-        "it has Conv, MatMul; quantize.op_types=[] of the component leaves it as it is, on purpose",
+        "it has Conv, MatMul; ++component.mixer.quantize.op_types=[] leaves it as it is, on purpose",
     ),
     "nothing left but ends": (
         ["+component.embedder.quantize.first=false"],
         "embedder.lower: the policy chooses none of 1 nodes to quantize",
-        "it has MatMul; quantize.op_types=[] of the component leaves it as it is, on purpose",
+        "it has MatMul; ++component.embedder.quantize.op_types=[] leaves it as it is, on purpose",
     ),
 }
 

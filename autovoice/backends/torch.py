@@ -37,7 +37,8 @@ class Torch:
             if key not in _OPTIONS:
                 raise BuildError(f"backend.options: unknown key '{key}'", nearest(key, _OPTIONS))
             if key in _SWITCHES and not isinstance(value, bool):
-                raise BuildError(f"backend.session.{key}: {value!r} is neither true nor false", f"{key}: false")
+                fix = f"backend.session.{key}=false"
+                raise BuildError(f"backend.session.{key}: {value!r} is neither true nor false", fix)
         self.device = options.get("device", "auto")
         if self.device not in _DEVICES:
             raise BuildError(f"backend.options.device: '{self.device}'", nearest(str(self.device), _DEVICES))
@@ -48,7 +49,8 @@ class Torch:
         self.graphs: bool = options.get("cuda_graphs", False)
         if self.graphs and self.compile in _RECORDING:
             fact = f"backend.session.cuda_graphs: compile={self.compile} records CUDA graphs of its own"
-            raise BuildError(fact, "cuda_graphs=false, or compile=max-autotune-no-cudagraphs")
+            fix = "backend.session.cuda_graphs=false, or backend.session.compile=max-autotune-no-cudagraphs"
+            raise BuildError(fact, fix)
 
     def check_device(self, dtype: str, seen: bool) -> None:
         """Raise BuildError for what needs a GPU, where torch has not `seen` one or is told to leave it alone."""
@@ -158,10 +160,9 @@ def _changed(module: nn.Module, fields: Mapping[str, Any]) -> list[str]:
 def _check_keep(keep: Mapping[str, Any]) -> None:
     for key in ("op_types", "nodes"):
         if keep[key]:
-            raise BuildError(
-                f"keep.{key} ({choices(keep[key])}) is about nodes of an ONNX graph, and torch runs the module",
-                f"keep.inputs works here; or keep.{key}=[] and let autocast choose, or precision=fp32",
-            )
+            fact = f"keep.{key} ({choices(keep[key])}) is about nodes of an ONNX graph, and torch runs the module"
+            empty = f"component.<name>.keep.{key}=[] or precision.keep.{key}=[]"
+            raise BuildError(fact, f"{empty} leaves it to autocast; keep.inputs works here; or precision=fp32")
 
 
 BACKEND = Torch

@@ -40,7 +40,7 @@ def halved(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
     except (ValueError, RuntimeError, AttributeError) as e:
         raise LoweringError(
             f"the graph cannot be converted to float16: {e}",
-            "keep the operator or node it names in float32: component.x.keep.op_types=[…]",
+            "keep the operator or node it names in float32: ++component.<name>.keep.op_types=[…]",
         ) from e
     _drop_repeats(lowered.graph)
     _drop_round_trips(lowered)
@@ -106,5 +106,5 @@ def check_whole(model: onnx.ModelProto, to: str) -> None:
     except onnx.checker.ValidationError as e:
         raise LoweringError(
             f"the {to} graph is not a valid model: {str(e).splitlines()[0]}",
-            "keep the node it names in float32: component.x.keep.nodes=[…]",
+            "keep the node it names in float32: ++component.<name>.keep.nodes=[…]",
         ) from e

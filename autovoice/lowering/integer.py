@@ -49,7 +49,7 @@ def to_u8s8(
         onnx.checker.check_model(lowered)
     except onnx.checker.ValidationError as e:
         fact = f"the int8 graph is not a valid model: {str(e).splitlines()[0]}"
-        raise LoweringError(fact, "leave out the node it names: quantize.exclude=[…]") from e
+        raise LoweringError(fact, "leave out the node it names: ++component.<name>.quantize.exclude=[…]") from e
     save(lowered, target)
     return {"quantized": nodes}
 
@@ -114,7 +114,7 @@ def _odd_bias(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
         return False
     attributes = {a.name: a for a in node.attribute}
     if "beta" in attributes and attributes["beta"].f != 1:  # ONNX Runtime's integer kernel would leave it out
-        fix = f"quantize.exclude=[{node.name}]"
+        fix = f"++component.<name>.quantize.exclude=[{node.name}]"
         raise LoweringError(f"node '{node.name}' scales its bias (beta), which has no int8 form", fix)
     shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
     weight, bias = shapes.get(node.input[1]), shapes.get(node.input[2])

@@ -35,7 +35,7 @@ def chosen_nodes(model: onnx.ModelProto, policy: Mapping[str, Any], keep: Mappin
     ]
     if possible and not chosen:
         types = ", ".join(sorted({n.op_type for n in every}))
-        fix = f"it has {types}; quantize.op_types=[] of the component leaves it as it is, on purpose"
+        fix = f"it has {types}; ++component.<name>.quantize.op_types=[] leaves it as it is, on purpose"
         raise LoweringError(f"the policy chooses none of {len(every)} nodes to quantize", fix)
     return chosen
 

@@ -104,18 +104,19 @@ def check_outputs(outputs: Mapping[str, torch.Tensor], fields: Mapping[str, Any]
     """What forward really returned against what is declared; formulas are checked on the exported graph."""
     for name, tensor in outputs.items():
         declared = fields["outputs"][name]
+        place = f"component.<name>.outputs.{declared.get('wire', name)}"
         dtype = str(tensor.dtype).removeprefix("torch.")
         if dtype != declared["dtype"]:
             raise ExportError(
                 f"output '{name}' is {dtype}, declared {declared['dtype']}",
-                f"outputs.{name}.dtype={dtype}, or convert it in forward()",
+                (f"{place}.dtype={dtype}, or " if dtype in TORCH_DTYPES else "") + "convert it in forward()",
             )
         fixed = [a if isinstance(a, int) else None for a in declared["shape"]]
         same = len(fixed) == tensor.ndim and all(f in (None, n) for f, n in zip(fixed, tensor.shape, strict=True))
         if not same:
             raise ExportError(
                 f"output '{name}' is {list(tensor.shape)}, declared {declared['shape']}",
-                f"traced with {_sizes(fields)}; correct outputs.{name}.shape",
+                f"traced with {_sizes(fields)}; correct {place}.shape",
             )
 
 

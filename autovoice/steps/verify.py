@@ -106,8 +106,8 @@ def judge(report: Mapping[str, Mapping[str, Mapping[str, Any]]], gates: Mapping[
             raise GateError(
                 f"{metric} {parity[metric]:.6g} of '{wire}' at {point} {parity['shape']}, "
                 f"the gate asks {sign} {threshold}",
-                "keep sensitive nodes in float32 (component.<name>.keep.op_types=[…]; in int8 task=search finds them), "
-                "choose a higher precision, "
+                "keep sensitive nodes in float32 (++component.<name>.keep.op_types=[…]; in int8 task=search finds "
+                "them), choose a higher precision, "
                 f"or set gate.component.{metric} / gate.end_to_end.{metric}",
             )
 

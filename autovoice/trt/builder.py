@@ -119,5 +119,5 @@ def _way_out(log: Log, request: Request) -> str:
         newest = max(targets, key=Version)
         return f"for the newest GPU alone: backend.options.compute_capabilities=['{newest}'], or another precision"
     if request.precision in ("int8", "float8"):
-        return "leave out what it names (quantize.exclude=[…]), or choose precision=fp16 for this component"
+        return "++component.<name>.quantize.exclude=[…] leaves out what it names; or component.<name>.precision=fp16"
     return "the whole of what it said is in the step's log; component.<name>.backend=onnxruntime builds it elsewhere"

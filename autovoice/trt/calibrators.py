@@ -157,7 +157,7 @@ class _Calibration:
         if feeding.failure is not None:  # before anything that follows from it
             raise feeding.failure
         if built is None:
-            fix = "what it names can be left out: quantize.exclude=[…]; precision=int8 needs no calibration build"
+            fix = "++component.<name>.quantize.exclude=[…] leaves out what it names; precision=int8 needs no such build"
             raise BuildError(f"{self.module.__name__} could not calibrate at {group}: {self.log.why()}", fix)
         if feeding.written is None:
             fact = f"{self.module.__name__} wrote no calibration cache at {group}: {self.log.why()}"

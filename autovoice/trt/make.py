@@ -118,7 +118,7 @@ def check_types(layers: list[inspector.Layer], asked: Mapping[str, str], request
     if floats:
         layer, wanted = floats[0]
         fact = f"asked {' and '.join(sorted(wanted))}, but {len(floats)} layers are not: {layer.name} is {layer.type}"
-        raise PrecisionError(fact, "the engine is not what was asked for; name the node in keep.nodes if that is meant")
+        raise PrecisionError(fact, "++component.<name>.keep.nodes=[…] keeps nodes in float32, if that is meant")
     return len(wrong)
 
 

@@ -28,7 +28,8 @@ def test_a_component_below_its_gate(toy: Project) -> None:
         r"\[[\d, ]+\], the gate asks ≥ 190",
         fact,
     )
-    assert "component.<name>.keep.op_types=[…]" in fix
+    name = fact.removeprefix("error: ").partition(".")[0]
+    assert f"++component.{name}.keep.op_types=[…]" in fix
     assert "gate.component.snr_db / gate.end_to_end.snr_db" in fix
 
 
@@ -57,7 +58,7 @@ def test_a_file_of_another_precision_than_asked(toy: Project) -> None:
     """A precision that promises float32 and lowers to float16."""
     err = refused(toy, "precision=half", "precision.type=float32", "targets=[embedder]")
     assert err.startswith("error: embedder.build: asked float32, but 1 of 1 heavy nodes are not: ")
-    assert "(MatMul) is float16\n  name them in keep.nodes if that is meant\n" in err
+    assert "(MatMul) is float16\n  ++component.embedder.keep.nodes=[…] names them, if that is meant\n" in err
 
 
 def test_a_kept_node_that_does_not_exist(toy: Project) -> None:

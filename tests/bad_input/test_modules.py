@@ -54,11 +54,11 @@ CASES = {
     "freezes_by_loop": ("input 'x' axis 1 is fixed at 6, declared dynamic ('length')", CONSTANT),
     "returns_half": (
         "output 'from_returns_half' is float16, declared float32",
-        "outputs.from_returns_half.dtype=float16, or convert it in forward()",
+        "component.returns_half.outputs.from_returns_half.dtype=float16, or convert it in forward()",
     ),
     "returns_transposed": (
         "output 'from_returns_transposed' is [2, 8, 6], declared ['n', 'length', 8]",
-        "traced with length=6, n=2; correct outputs.from_returns_transposed.shape",
+        "traced with length=6, n=2; correct component.returns_transposed.outputs.from_returns_transposed.shape",
     ),
     "returns_longer": (
         "output 'from_returns_longer' axis 1 is '2*length + 1', declared '2*length': 5 against 4 at length=2, n=",
@@ -98,6 +98,12 @@ def test_the_export_says_why(built: tuple[Project, Result], name: str) -> None:
     at = next(i for i, line in enumerate(lines) if line.startswith(f"{name}.export: "))
     assert lines[at].startswith(f"{name}.export: {fact}")
     assert lines[at + 1].startswith(f"  {fix}")
+
+
+def test_an_override_that_is_advised_is_one(built: tuple[Project, Result]) -> None:
+    override = CASES["returns_half"][1].partition(",")[0]
+    planned = built[0].plan(override, "targets=[returns_half]")
+    assert planned["returns_half.export"] == ("run", "never built")
 
 
 def test_a_reference_that_is_not_finite_is_an_error(built: tuple[Project, Result]) -> None:

@@ -311,7 +311,7 @@ def test_a_gemm_that_scales_its_bias_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LoweringError) as error:
         _close(made, {"x": rng.standard_normal((30, WIDTH), np.float32)}, tmp_path)
     fact = "node 'scaled' scales its bias (beta), which has no int8 form"
-    assert str(error.value) == f"{fact}\n  quantize.exclude=[scaled]"
+    assert str(error.value) == f"{fact}\n  ++component.<name>.quantize.exclude=[scaled]"
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_a_policy_that_leaves_nothing(changes: dict[str, Any], kept: dict, graph
     with pytest.raises(LoweringError) as raised:
         chosen_nodes(graph, policy(**changes), kept)
     assert raised.value.fact == "the policy chooses none of 5 nodes to quantize"
-    fix = "quantize.op_types=[] of the component leaves it as it is, on purpose"
+    fix = "++component.<name>.quantize.op_types=[] leaves it as it is, on purpose"
     assert raised.value.fix == f"it has Conv, ConvTranspose; {fix}"
 
 

@@ -16,8 +16,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from autovoice.errors import ExportError
 from autovoice.steps.context import Context
-from autovoice.steps.export import name_weights, run
+from autovoice.steps.export import check_outputs, name_weights, run
 
 
 @pytest.fixture(autouse=True)
@@ -246,3 +247,35 @@ def test_names_are_unique_and_every_node_reads_what_is_there(tmp_path: Path, mon
     model = exported(Head, tmp_path, monkeypatch)
     onnx.checker.check_model(model, full_check=True)
     assert len(set(names(model))) == len(names(model))
+
+
+# -- what is declared ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("made", "fact", "fix"),
+    [
+        (
+            torch.zeros(2, 3, dtype=torch.float16),
+            "output 'y' is float16, declared float32",
+            "component.<name>.outputs.mel.dtype=float16, or convert it in forward()",
+        ),
+        (
+            torch.zeros(2, 3, dtype=torch.float64),
+            "output 'y' is float64, declared float32",
+            "convert it in forward()",  # no tensor can be declared so
+        ),
+        (
+            torch.zeros(2, 4),
+            "output 'y' is [2, 4], declared ['n', 3]",
+            "traced with n=2; correct component.<name>.outputs.mel.shape",
+        ),
+    ],
+    ids=["dtype", "dtype_of_no_tensor", "shape"],
+)
+def test_another_output_than_declared_is_corrected_where_the_wire_stands(made: Tensor, fact: str, fix: str) -> None:
+    """Its own name may be another one than its wire's, which the configuration has as the key."""
+    x, y = {"dtype": "float32", "shape": ["n", 3]}, {"dtype": "float32", "shape": ["n", 3], "wire": "mel"}
+    with pytest.raises(ExportError) as raised:
+        check_outputs({"y": made}, {"inputs": {"x": x}, "outputs": {"y": y}, "trace": {"n": 2}})
+    assert (raised.value.fact, raised.value.fix) == (fact, fix)

@@ -113,7 +113,7 @@ REPORT: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 FIX = (
-    "  keep sensitive nodes in float32 (component.<name>.keep.op_types=[…]; in int8 task=search finds them), "
+    "  keep sensitive nodes in float32 (++component.<name>.keep.op_types=[…]; in int8 task=search finds them), "
     "choose a higher precision, or set gate.component.{0} / gate.end_to_end.{0}"
 )
 
