@@ -20,7 +20,6 @@ from omegaconf import DictConfig
 
 from autovoice import sweep
 from autovoice.config import compose
-from autovoice.config.reader import Reader
 from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
 from autovoice.invocation import Invocation
 
@@ -141,10 +140,7 @@ def _job(config: DictConfig) -> list[float] | float | None:
     try:
         composed = compose.plain(config, overrides)
         invocation = Invocation(composed.data, composed.overrides, composed.lookup)
-        faults: list[Fault] = []
-        wanted = Reader(composed.data, "", faults).strings("objectives")
-        if faults:
-            raise ConfigError(faults)
+        wanted = invocation.settings.objectives
         if optimises:
             direction = HydraConfig.get().sweeper.direction
             sweep.check_objectives(wanted, direction, bool(composed.data["timed"]))

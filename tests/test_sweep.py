@@ -111,17 +111,6 @@ def refusal(names: Sequence[str], directions: Any, timed: bool = True) -> list[s
     return str(e.value).splitlines()
 
 
-def test_an_unknown_objective() -> None:
-    assert refusal(["snr_db", "megabyte"], ["maximize", "minimize"]) == [
-        "objectives: unknown 'megabyte'",
-        "  did you mean 'megabytes'? available: megabytes, ms, snr_db",
-    ]
-
-
-def test_an_unknown_objective_like_no_other() -> None:
-    assert refusal(["loudness"], ["minimize"])[1] == "  available: megabytes, ms, snr_db"
-
-
 @pytest.mark.parametrize(
     ("directions", "shown"),
     [

@@ -10,7 +10,8 @@ from typing import Any
 
 from autovoice.config.options import EVERY
 from autovoice.config.reader import Reader
-from autovoice.errors import ConfigError, Fault
+from autovoice.errors import ConfigError, Fault, nearest
+from autovoice.sweep import DIRECTIONS
 
 #: top-level keys that describe the model
 _GROUPS = {
@@ -22,7 +23,7 @@ _GROUPS = {
     "export",
     "fuse",
     "gate",
-    *("on_mismatch", "only_if_faster", "timed", "objectives"),
+    *("on_mismatch", "only_if_faster", "timed"),
     "pipeline",
     "precision",
 }
@@ -44,6 +45,7 @@ class Settings:
     folder: Path | None
     engine_folders: Mapping[str, Path]
     shared_engines: Path | None
+    objectives: tuple[str, ...]
 
 
 def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
@@ -72,8 +74,11 @@ def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
         folder=path("folder"),
         engine_folders=_engine_folders(r),
         shared_engines=_folder(paths, "tensorrt_engines"),
+        objectives=r.strings("objectives"),
     )
     paths.done()
+    for name in (n for n in settings.objectives if n not in DIRECTIONS):
+        r.fault("objectives", f"unknown '{name}'", nearest(name, DIRECTIONS))
     known = r.taken | _GROUPS | EVERY
     for key in data.keys() - known:
         # other keys may be the user's own, for interpolation; one that is nearly ours is a typo

@@ -57,6 +57,14 @@ def test_a_sweep_over_an_option_that_does_not_exist(toy: Project) -> None:
     assert toy.files() == before
 
 
+def test_a_sweep_for_objectives_that_there_are_not(toy: Project) -> None:
+    before = toy.runs()
+    result = toy.run("-m", "precision=fp32,half", "objectives=[snr_db,loudness]")
+    assert result.code == 1
+    assert result.err.count("error: objectives: unknown 'loudness'\n  available: megabytes, ms, snr_db\n") == 2
+    assert toy.runs() == before
+
+
 def test_a_sweep_over_a_key_that_is_added(toy: Project) -> None:
     out = toy.ok("-m", "+component.embedder.seed=1,2", "targets=[embedder]", "task=plan")
     assert re.findall(r"^ embedder +export, reference +run +(.*)$", out, re.MULTILINE) == ["seed 0 → 1", "seed 0 → 2"]
