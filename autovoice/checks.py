@@ -14,11 +14,19 @@ from autovoice.spec import OPTIONAL_METRICS, POINTS, BuildSpec, Component, Dim, 
 def check_dims(spec: BuildSpec, faults: list[Fault]) -> None:
     free = [d for d in spec.dims.values() if d.formula is None and d.profile is None]
     following = [d for d in spec.dims.values() if d not in free]
+    wrong = _told_bounds(spec.dims, faults)
     for dims in (free, following):
         before = len(faults)
-        _check_bounds(dims, faults)
-        if len(faults) > before:  # what follows a dim at fault is at fault with it
+        _check_bounds((d for d in dims if d.name not in wrong), faults)
+        if wrong or len(faults) > before:  # what follows a dim at fault is at fault with it
             return
+
+
+def _told_bounds(dims: Iterable[str], faults: Iterable[Fault]) -> set[str]:
+    """The dims that have no size at some point, as a fault says already: nothing can be said of their order."""
+    told = {f.where for f in faults}
+    keys = ("", *(f".{key}" for key in (*POINTS, "formula", "profile")))
+    return {d for d in dims if any(f"dims.{d}{key}" in told for key in keys)}
 
 
 def _check_bounds(dims: Iterable[Dim], faults: list[Fault]) -> None:
@@ -41,7 +49,7 @@ def _check_bounds(dims: Iterable[Dim], faults: list[Fault]) -> None:
                 )
             )
         if dim.formula is None and any(v % dim.multiple for v in (dim.min, dim.opt, dim.max)):
-            faults.append(Fault(where, f"needs multiples of {dim.multiple}, got {bounds}"))
+            faults.append(Fault(where, f"needs multiples of {dim.multiple}, got {bounds}", _even(where, dim)))
         _check_buckets(where, dim, faults)
 
 
@@ -52,11 +60,39 @@ def _check_buckets(where: str, dim: Dim, faults: list[Fault]) -> None:
         return
     uneven = [b for b in dim.buckets if b % dim.multiple]
     if uneven:
-        faults.append(Fault(f"{where}.buckets", f"{uneven} are no multiples of {dim.multiple}"))
-    if dim.buckets:
-        outside = [b for b in dim.buckets if not dim.min <= b <= dim.max]
-        if outside:
-            faults.append(Fault(f"{where}.buckets", f"{outside} lie outside min {dim.min} … max {dim.max}"))
+        even = dict.fromkeys(_up(b, dim.multiple) for b in dim.buckets)
+        fact, fix = f"{uneven} are no multiples of {dim.multiple}", f"{where}.buckets={_listed(even)}"
+        faults.append(Fault(f"{where}.buckets", fact, fix))
+    outside = [b for b in dim.buckets if not dim.min <= b <= dim.max]
+    if outside:
+        fact = f"{outside} lie outside min {dim.min} … max {dim.max}"
+        faults.append(Fault(f"{where}.buckets", fact, _inside(where, dim)))
+
+
+def _even(where: str, dim: Dim) -> str:
+    """Bounds that are multiples, in the same order; those that follow another dim are not the user's to set."""
+    if dim.profile is not None:
+        return f"{where}.multiple=1, or min, opt and max of its own"
+    return " ".join(f"{where}.{p}={_up(v, dim.multiple)}" for p in POINTS if (v := getattr(dim, p)) % dim.multiple)
+
+
+def _inside(where: str, dim: Dim) -> str:
+    """The buckets that are inside, or, of a dim whose bounds are the user's to set, bounds that hold them all."""
+    fix = f"{where}.buckets={_listed(b for b in dim.buckets if dim.min <= b <= dim.max)}"
+    if dim.profile is not None:
+        return fix
+    low, high = min(dim.buckets), max(dim.buckets)
+    wider = [f"{where}.min={low}"] if low < dim.min else []
+    wider += [f"{where}.max={high}"] if high > dim.max else []
+    return f"{fix}, or {' '.join(wider)}" if low >= 1 else fix
+
+
+def _up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def _listed(sizes: Iterable[int]) -> str:
+    return f"[{','.join(map(str, sizes))}]"
 
 
 def check_inputs(component: Component, tensors: Mapping[str, Tensor], faults: list[Fault]) -> None:
@@ -139,7 +175,7 @@ def check_shapes(spec: BuildSpec, tensors: Mapping[str, Tensor], faults: list[Fa
                 faults.append(Fault(where, f"unbound symbol '{name}'", nearest(name, spec.dims)))
             if sound and not unbound:
                 _check_axis(where, axis, envs, faults)
-    for component in spec.parts:
+    for component in spec.parts if sound else ():
         _check_narrower(component, spec.dims, tensors, faults)
 
 
@@ -147,7 +183,7 @@ def _check_axis(where: str, axis: str | int, envs: Mapping[str, Mapping[str, int
     try:
         sizes = [evaluate(axis, envs[p]) for p in POINTS]
     except ExprError as e:
-        faults.append(Fault(where, str(e)))
+        faults.append(Fault(where, str(e), e.fix))
         return
     if not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
         fact = f"'{axis}' is {sizes[0]} at min, {sizes[1]} at opt, {sizes[2]} at max"

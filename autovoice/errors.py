@@ -43,7 +43,7 @@ class Fault:
 
     where: str
     fact: str
-    fix: str = ""
+    fix: str
 
     def __str__(self) -> str:
         return f"{self.where}: {self.fact}" + (f"\n  {self.fix}" if self.fix else "")

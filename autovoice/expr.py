@@ -44,8 +44,16 @@ _NODES = (
 )
 
 
+_POSSIBLE = "use + - * // % min() max() ceil() floor(), names of dims and numbers, as 2*frames"
+_COMPUTABLE = "no division by 0, and functions of what they take, as min(a, b) and ceil(a)"
+
+
 class ExprError(ValueError):
-    """Not arithmetic over dimensions."""
+    """Not arithmetic over dimensions, or without a size as its value; `fix` says what would be."""
+
+    def __init__(self, fact: str, fix: str) -> None:
+        super().__init__(fact)
+        self.fix = fix
 
 
 @lru_cache(maxsize=16384)
@@ -53,7 +61,7 @@ def _parse(text: str) -> ast.Expression:
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except SyntaxError as e:
-        raise ExprError(f"'{text}' is not arithmetic over dimensions") from e
+        raise ExprError(f"'{text}' is not arithmetic over dimensions", _POSSIBLE) from e
     for node in ast.walk(tree):
         known = isinstance(node, _NODES)
         if isinstance(node, ast.Constant):
@@ -61,7 +69,7 @@ def _parse(text: str) -> ast.Expression:
         elif isinstance(node, ast.Call):
             known = isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS and not node.keywords
         if not known:
-            raise ExprError(f"'{text}' is not arithmetic over dimensions: use + - * // % min() max() and numbers")
+            raise ExprError(f"'{text}' is not arithmetic over dimensions", _POSSIBLE)
     return tree
 
 
@@ -110,9 +118,10 @@ def evaluate(expr: str | int, env: Mapping[str, int]) -> int:
         value = _compiled(expr)(env)
         whole = int(value)  # type: ignore[call-overload]
     except (ArithmeticError, TypeError, ValueError) as e:  # 1/0; min(), floor(1, 2); inf, nan
-        raise ExprError(f"'{expr}' cannot be computed: {e}") from e
+        raise ExprError(f"'{expr}' cannot be computed: {e}", _COMPUTABLE) from e
     if value != whole:
-        raise ExprError(f"'{expr}' is {value}, not a whole number")
+        fact = f"'{expr}' is {value}, not a whole number"
+        raise ExprError(fact, "a // b and floor(a/b) round down, ceil(a/b) rounds up")
     return int(whole)
 
 

@@ -223,17 +223,34 @@ def test_limits_of_a_dim_that_no_input_has_bind_nobody() -> None:
         ),
         pytest.param(
             Dim("frames", 4, 6, 8, multiple=4),
-            "dims.frames: needs multiples of 4, got min 4, opt 6, max 8",
+            "dims.frames: needs multiples of 4, got min 4, opt 6, max 8\n  dims.frames.opt=8",
             id="multiple",
         ),
         pytest.param(
+            Dim("frames", 5, 6, 9, profile="samples//9", multiple=4),
+            "dims.frames: needs multiples of 4, got min 5, opt 6, max 9"
+            "\n  dims.frames.multiple=1, or min, opt and max of its own",
+            id="multiple_of_what_follows",
+        ),
+        pytest.param(
             Dim("frames", 2, 4, 8, buckets=(1, 4, 9)),
-            "dims.frames.buckets: [1, 9] lie outside min 2 … max 8",
+            "dims.frames.buckets: [1, 9] lie outside min 2 … max 8"
+            "\n  dims.frames.buckets=[4], or dims.frames.min=1 dims.frames.max=9",
             id="buckets",
         ),
         pytest.param(
+            Dim("frames", 2, 4, 8, buckets=(0, 3)),
+            "dims.frames.buckets: [0] lie outside min 2 … max 8\n  dims.frames.buckets=[3]",
+            id="no_bucket",
+        ),
+        pytest.param(
+            Dim("frames", 2, 4, 8, profile="samples//9", buckets=(9,)),
+            "dims.frames.buckets: [9] lie outside min 2 … max 8\n  dims.frames.buckets=[]",
+            id="buckets_of_what_follows",
+        ),
+        pytest.param(
             Dim("frames", 2, 4, 8, multiple=2, buckets=(5, 6)),
-            "dims.frames.buckets: [5] are no multiples of 2",
+            "dims.frames.buckets: [5] are no multiples of 2\n  dims.frames.buckets=[6]",
             id="buckets_between_multiples",
         ),
     ],
@@ -256,6 +273,31 @@ def test_a_derived_dim_below_1_in_the_shipped_tree() -> None:
         composed_graph("dims.frames.min=2")
 
 
+@pytest.mark.parametrize(
+    ("override", "fact"),
+    [
+        ("dims.frames.max=null", "dims.frames.max: is required"),
+        ("dims.frames.max=1024.5", "dims.frames.max: must be a whole number, got 1024.5"),
+        ("dims.frames.min=x*", "dims.frames.min: 'x*' is not arithmetic over dimensions"),
+        ("dims.content_frames=samples +", "dims.content_frames.formula: 'samples +' is not arithmetic over dimensions"),
+        ("dims.samples.profile=100*frmes", "dims.samples: reads the unknown dim 'frmes'"),
+    ],
+    ids=["none", "fraction", "syntax", "formula", "unknown"],
+)
+def test_a_bound_at_fault_is_not_held_against_the_others(override: str, fact: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        composed_graph(override, "dims.frames.buckets=[512]")
+    assert str(raised.value.faults[0]).splitlines()[0] == fact
+    assert {f.where.split(".")[1] for f in raised.value.faults} <= {"frames", "samples", "content_frames"}
+    assert all("needs" not in f.fact and "lie outside" not in f.fact for f in raised.value.faults)
+
+
+def test_a_bound_at_fault_hides_no_other_dims_fault() -> None:
+    with pytest.raises(ConfigError) as raised:
+        composed_graph("dims.frames.max=null", "dims.batch.opt=9")
+    assert [f.where for f in raised.value.faults] == ["dims.frames.max", "dims.batch"]
+
+
 def test_an_unbound_symbol_in_an_output_and_in_an_external_input() -> None:
     spec = build_spec(component("a", makes=[wire("y", "frmes", "2*k")]), inputs=[wire("x", "batch")])
     assert faults_of(spec) == [
@@ -270,7 +312,10 @@ def test_an_unbound_symbol_in_an_output_and_in_an_external_input() -> None:
     [
         ("frames - 2", "'frames - 2' is 0 at min, 2 at opt, 6 at max\n  needs 1 ≤ min ≤ opt ≤ max"),
         ("10 - frames", "'10 - frames' is 8 at min, 6 at opt, 2 at max\n  needs 1 ≤ min ≤ opt ≤ max"),
-        ("frames/4", "'frames/4' is 0.5, not a whole number"),
+        (
+            "frames/4",
+            "'frames/4' is 0.5, not a whole number\n  a // b and floor(a/b) round down, ceil(a/b) rounds up",
+        ),
     ],
     ids=["below_1", "falling", "fraction"],
 )
@@ -323,7 +368,7 @@ def test_faults_of_every_kind_at_once_the_callers_first() -> None:
         outputs=("lost",),
     )
     with pytest.raises(ConfigError) as raised:
-        build_graph(spec, [Fault("earlier", "said before")])
+        build_graph(spec, [Fault("earlier", "said before", "mend it")])
     assert [f.where for f in raised.value.faults] == [
         "earlier",
         "component.b.outputs.y",

@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from autovoice.config.auto import Order
+from autovoice.config.example import override
 from autovoice.config.lookup import AUTO, Lookup
 from autovoice.config.reader import Reader
 from autovoice.errors import AutovoiceError, Fault, choices, nearest
@@ -29,8 +30,12 @@ from autovoice.spec import (
 METRICS = ("snr_db", "cosine", "pooled_cosine", "relative_l2", "max_abs", *AUDIO_METRICS)
 COMPUTE_TYPES = ("float32", "tfloat32", "float16", "bfloat16", "int8", "float8")
 CALIBRATORS = ("entropy2", "minmax")
+T = TypeVar("T")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LEVELS = ("component", "pipeline")
+#: nodes that could stand where something else does
+_THRESHOLDS = "{fp32: 60}"
+_FUNCTION = "{_target_: package.module.function}"
 METHODS = ("minmax", "percentile", "entropy", "mse")
 
 
@@ -45,14 +50,19 @@ class ChoiceReader:
 
     def choice(self, r: Reader, group: str, parse: Callable[[Reader], Any]) -> Any:
         """The component's own node or name of `group`; without one, the choice made for everything."""
-        value = r.raw(group)
-        value = self.data.get(group) if value is None else value
+        own, general = r.raw(group), self.data.get(group)
+        value = general if own is None else own
         if isinstance(value, str):
             return self.named(group, value, r.path(group), parse)
+        if not isinstance(value, Mapping):
+            where = group if own is None else r.path(group)
+            fix = f"the name of one: {where}=…; available: {choices(self.lookup.names(group))}"
+            self.faults.append(Fault(where, f"must be a name or a mapping, got {value!r}", fix))
+            value = general if isinstance(general, Mapping) else {}
         # one node for all: `${precision}` is parsed once, not once a component
         key = (group, repr(value))
         if key not in self.cache:
-            where = group if value == self.data.get(group) else r.path(group)
+            where = group if value == general else r.path(group)
             self.cache[key] = parse(Reader(value, where, self.faults))
         return self.cache[key]
 
@@ -65,6 +75,13 @@ class ChoiceReader:
             self.cache[group, name] = parse(Reader(node, f"{group}/{name}", self.faults))
         return self.cache[group, name]
 
+    def shared(self, r: Reader, key: str, kind: type[T], default: T, example: str = "") -> T:
+        """The component's own value of a key that there is for everything too, else that one, faults included."""
+        own, general = r.raw(key), self.data.get(key)
+        if own is None or repr(own) == repr(general):  # it may stand there as `${key}`
+            r = Reader(self.data, "", self.faults)
+        return r.take(key, kind, default, example)
+
     def target(self, r: Reader) -> Target:
         path = r.take("_target_", str)
         if path and "." not in path:
@@ -73,7 +90,7 @@ class ChoiceReader:
 
     def optional_target(self, r: Reader, key: str) -> Target | None:
         value = r.raw(key)
-        return None if value is None else self.target(Reader(value, r.path(key), self.faults))
+        return None if value is None else self.target(Reader(value, r.path(key), self.faults, _FUNCTION))
 
     def located(self, r: Reader, key: str, text: str) -> Path:
         try:
@@ -83,7 +100,7 @@ class ChoiceReader:
             return Path(text)
 
     def keep(self, r: Reader) -> Keep:
-        k = r.child("keep")
+        k = r.child("keep", "{nodes: [name]}")
         spec = Keep(k.strings("op_types"), k.strings("nodes"), k.strings("inputs"))
         k.done()
         return spec
@@ -95,12 +112,12 @@ class ChoiceReader:
         name = r.take("name", str)
         spec = Precision(
             name,
-            r.take("type", str),
-            self.target(Reader(r.take("lowering", dict), r.path("lowering"), self.faults)),
+            r.take("type", str, example="float32"),
+            self.target(Reader(r.take("lowering", dict, example=_FUNCTION), r.path("lowering"), self.faults)),
             self.keep(r),
             r.take("scope", str, "all"),
             self.quantize(r, None),
-            {name: self.target(t) for name, t in r.children("lowerings")},
+            {name: self.target(t) for name, t in r.children("lowerings", _FUNCTION)},
             None if compared else self.higher(r),
             self.implicit(r),
             r.take("gates", str, name),
@@ -114,7 +131,7 @@ class ChoiceReader:
         return spec
 
     def higher(self, r: Reader) -> Precision | None:
-        name = r.take("higher", str, None)
+        name = r.take("higher", str, None, "fp32")
         if name is None or name == r.data.get("name"):
             if name is not None:
                 r.fault("higher", f"'{name}' is this precision itself", "higher: fp32")
@@ -129,7 +146,7 @@ class ChoiceReader:
         """The node under `implicit:`, None without one."""
         if r.raw("implicit") is None:
             return None
-        i = r.child("implicit")
+        i = r.child("implicit", "{calibrator: entropy2}")
         cache = i.take("cache", str, None)
         spec = Implicit(
             i.take("calibrator", str, "entropy2"),
@@ -148,7 +165,7 @@ class ChoiceReader:
         """The policy under `quantize:`, key by key over `base`; None where there is neither."""
         if r.raw("quantize") is None:
             return base
-        q, old = r.child("quantize"), base or Quantize()
+        q, old = r.child("quantize", "{op_types: [Conv, MatMul]}"), base or Quantize()
         lists = {k: q.strings(k) for k in ("op_types", "include", "exclude") if q.raw(k) is not None}
         for op in lists.get("op_types", ()):
             if op not in QUANTIZABLE:
@@ -165,7 +182,7 @@ class ChoiceReader:
 
     def order(self, r: Reader) -> Order:
         """The node of a group's option that names others: `auto: {order: […], options: {name: {…}}}`."""
-        auto = r.child(AUTO)
+        auto = r.child(AUTO, "{order: [tensorrt, onnxruntime]}")
         names, options = auto.strings("order"), auto.child("options")
         if not names:
             auto.fault("order", "names no backend", "order: [tensorrt, onnxruntime]")
@@ -204,7 +221,7 @@ class ChoiceReader:
         return spec
 
     def gated_by(self, r: Reader) -> Backend | None:
-        name = r.take("gated_by", str, None)
+        name = r.take("gated_by", str, None, "onnxruntime")
         if name is None:
             return None
         node = self.lookup("backend", name, r.path("gated_by"))
@@ -218,7 +235,7 @@ class ChoiceReader:
         return by
 
     def gate(self, r: Reader) -> Gate:
-        spec = Gate(_metrics(r.child("component")), _metrics(r.child("end_to_end")))
+        spec = Gate(*(_metrics(r.child(k, f"{{snr_db: {_THRESHOLDS}}}")) for k in ("component", "end_to_end")))
         r.done()
         return spec
 
@@ -246,7 +263,7 @@ class ChoiceReader:
             r.fault("percentile", f"{spec.percentile} is out of range", "above 50, at most 100, as 99.99")
         for key in ("min_samples", "shards"):
             if getattr(spec, key) < 1:
-                r.fault(key, f"must be at least 1, got {getattr(spec, key)}")
+                r.fault(key, f"must be at least 1, got {getattr(spec, key)}", override(r.path(key), "1"))
         r.done()
         return spec
 
@@ -279,10 +296,11 @@ class ChoiceReader:
 
 
 def _metrics(c: Reader) -> dict[str, dict[str, float]]:
-    found = {m: c.take(m, dict, {}) for m in METRICS}
+    found = {m: c.take(m, dict, {}, _THRESHOLDS) for m in METRICS}
     for metric, thresholds in found.items():
         for precision, value in thresholds.items():
             if type(value) not in (int, float):
-                c.fault(f"{metric}.{precision}", f"must be a number, got {value!r}")
+                key = f"{metric}.{precision}"
+                c.fault(key, f"must be a number, got {value!r}", f"{override(c.path(key), '30')}, or another number")
     c.done()
     return {m: t for m, t in found.items() if t}

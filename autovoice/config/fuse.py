@@ -25,7 +25,7 @@ def read_groups(
     found, said = [], dict[str, dict[str, Any]]()
     if node is None:
         return [], {}
-    r = Reader(node, "fuse", faults)
+    r = Reader(node, "fuse", faults, "{whole: [first, second]}")
     for name, value in r.data.items():
         if not isinstance(value, list | Mapping):
             r.fault(name, f"must be a list of components, got {value!r}", f"fuse.{name}=[first, second]")

@@ -16,9 +16,8 @@ KEY = "on_mismatch"
 
 def read_policy(reader: ChoiceReader, r: Reader) -> tuple[str, Backend | None]:
     """The component's own policy, else the one of everything, and the backend that it names."""
-    general = Reader(reader.data, "", reader.faults)
-    own = r.take(KEY, str, None)
-    policy, where = (own, r.path(KEY)) if own is not None else (general.take(KEY, str, FAIL), KEY)
+    policy = reader.shared(r, KEY, str, FAIL, FAIL)
+    where = KEY if r.raw(KEY) in (None, reader.data.get(KEY)) else r.path(KEY)
     if policy in (FAIL, REBUILD):
         return policy, None
     node = reader.lookup("backend", policy, where)

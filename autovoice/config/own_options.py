@@ -15,7 +15,7 @@ def read_options(lookup: Lookup, r: Reader, backends: Iterable[Backend]) -> dict
     """The node `options: {tensorrt: {max_aux_streams: 2}}`; of `backends` alone is known which options they have."""
     listed = {b.name: b.options for b in backends}
     found: dict[str, dict[str, Any]] = {}
-    for name, own in r.children("options"):
+    for name, own in r.children("options", "{option: value}", "tensorrt"):
         if name not in listed:
             names = [n for n in lookup.names("backend") if n != AUTO]
             if name not in names:

@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+from autovoice.config.example import fitting, override, plain
 from autovoice.errors import Fault, nearest
 
 T = TypeVar("T")
 _REQUIRED: Any = object()
 _WORDS = {dict: "a mapping", list: "a list", str: "a string", int: "a whole number", bool: "true or false"}
+_NAMES = "[first,second]"
 _EMPTY: dict[type, Any] = {dict: {}, list: [], str: "", int: 0, bool: False, float: 0.0}
 
 
 class Reader:
-    """One mapping of the configuration at `where`; `take` each key, then `done` reports what nobody took."""
+    """One mapping of the configuration at `where`; `take` each key, then `done` reports what nobody took.
 
-    def __init__(self, data: Any, where: str, faults: list[Fault]) -> None:
+    `example` is one that could stand there.
+    """
+
+    def __init__(self, data: Any, where: str, faults: list[Fault], example: str = "{key: value}") -> None:
         self.where = where
         self.faults = faults
         if not isinstance(data, Mapping):
-            self.fault("", f"must be a mapping, got {data!r}")
+            self.fault("", f"must be a mapping, got {data!r}", override(where, example))
             data = {}
         self.data: dict[str, Any] = {str(k): v for k, v in data.items()}  # YAML reads `1:` as a number
         self.taken: set[str] = set()
@@ -28,11 +33,14 @@ class Reader:
     def path(self, key: str) -> str:
         return ".".join(p for p in (self.where, key) if p)
 
-    def fault(self, key: str, fact: str, fix: str = "") -> None:
+    def fault(self, key: str, fact: str, fix: str) -> None:
         self.faults.append(Fault(self.path(key), fact, fix))
 
-    def take(self, key: str, kind: type[T], default: Any = _REQUIRED) -> T:
-        """The value of `key`, of type `kind`; `default` when absent or null. Floats accept whole numbers."""
+    def take(self, key: str, kind: type[T], default: Any = _REQUIRED, example: str = "") -> T:
+        """The value of `key`, of type `kind`; `default` when absent or null. Floats accept whole numbers.
+
+        `example` is what to offer for a value of another kind, where more is known than the kind.
+        """
         self.taken.add(key)
         value = self.data.get(key)
         if value is None:
@@ -43,8 +51,12 @@ class Reader:
         if kind is float and type(value) is int:
             value = float(value)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            self.fault(key, f"must be {_WORDS.get(kind, 'a number')}, got {value!r}")
-            return _EMPTY[kind] if default is _REQUIRED else default
+            required = default is _REQUIRED
+            instead = (example,) if example else fitting(value, kind, None if required else default)
+            instead += ("null",) if default is None else ()
+            fix = ", or ".join(override(self.path(key), text) for text in instead)
+            self.fault(key, f"must be {_WORDS.get(kind, 'a number')}, got {value!r}", fix)
+            return _EMPTY[kind] if required else default
         return value
 
     def raw(self, key: str) -> Any:
@@ -52,23 +64,30 @@ class Reader:
         self.taken.add(key)
         return self.data.get(key)
 
-    def child(self, key: str) -> Reader:
+    def child(self, key: str, example: str = "") -> Reader:
         """The mapping under `key`; an absent one reads as empty."""
-        return Reader(self.take(key, dict, {}), self.path(key), self.faults)
+        return Reader(self.take(key, dict, {}, example), self.path(key), self.faults)
 
-    def children(self, key: str) -> Iterator[tuple[str, Reader]]:
-        """Every entry of the mapping under `key`, as its own reader."""
-        for name, data in self.take(key, dict, {}).items():
-            yield str(name), Reader(data, self.path(f"{key}.{name}"), self.faults)
+    def children(self, key: str, example: str = "{key: value}", called: str = "name") -> Iterator[tuple[str, Reader]]:
+        """Every entry of the mapping under `key`, as its own reader; `example`, `called` so, is one that could be."""
+        for name, data in self.take(key, dict, {}, f"{{{called}: {example}}}").items():
+            yield str(name), Reader(data, self.path(f"{key}.{name}"), self.faults, example)
 
     def strings(self, key: str) -> tuple[str, ...]:
-        values = self.take(key, list, [])
+        """The list of names under `key`; an absent one reads as empty."""
+        values = self.take(key, list, [], "" if isinstance(self.data.get(key), str) else _NAMES)
         if all(isinstance(v, str) for v in values):
             return tuple(values)
-        self.fault(key, f"must be a list of names, got {values!r}")
+        meant = _NAMES if any(isinstance(v, list | Mapping) or v is None for v in values) else _named(values)
+        self.fault(key, f"must be a list of names, got {values!r}", override(self.path(key), meant))
         return ()
 
     def done(self) -> None:
         """Report the keys that nobody took, with the nearest valid name."""
         for key in [k for k in self.data if k not in self.taken]:
             self.fault(key, f"unknown key '{key}'", nearest(key, self.taken))
+
+
+def _named(values: list[Any]) -> str:
+    """The list as it would be, were all of it names."""
+    return f"[{','.join(plain(str(v)) for v in values)}]"

@@ -9,6 +9,7 @@ from typing import Any
 from autovoice.config.auto import Choice, Order, fitted, told
 from autovoice.config.choices import NAME, ChoiceReader
 from autovoice.config.dims import read_dims
+from autovoice.config.example import override
 from autovoice.config.fuse import check_targets, read_groups, shared_by
 from autovoice.config.lookup import Lookup
 from autovoice.config.mismatch import read_policy
@@ -33,6 +34,10 @@ from autovoice.spec import (
     Tensor,
 )
 
+#: nodes that could stand where something else does
+_MODEL = "{_target_: package.module.Class}"
+_TENSOR = "{dtype: float32, shape: [batch, frames]}"
+
 #: Hz, below which distances between waveforms are not defined
 LEAST_RATE = 8000
 
@@ -45,7 +50,7 @@ class SpecReader(ChoiceReader):
         self.made: list[Choice] = []
 
     def build(self) -> BuildSpec:
-        pipeline = self.pipeline(Reader(self.data.get("pipeline"), "pipeline", self.faults))
+        pipeline = self.pipeline(Reader(self.data.get("pipeline"), "pipeline", self.faults, "{name: mine}"))
         dims = read_dims(self.data.get("dims") or {}, self.faults)
         nodes = {str(name): node for name, node in (self.data.get("component") or {}).items()}
         if not nodes:
@@ -69,17 +74,18 @@ class SpecReader(ChoiceReader):
             try:
                 shape.append(canonical(axis if type(axis) in (int, str) else repr(axis)))
             except ExprError as e:
-                r.fault(f"{key}[{i}]", str(e))
+                r.fault(f"{key}[{i}]", str(e), e.fix)
         return tuple(shape)
 
     def dtype(self, r: Reader, default: Any = "") -> Any:
-        value = r.take("dtype", str, *([default] if default is None else []))
+        optional = {"default": None} if default is None else {}
+        value = r.take("dtype", str, example="float32", **optional)
         if value and value not in DTYPES:
             r.fault("dtype", f"unknown dtype '{value}'", nearest(value, DTYPES))
         return value
 
     def tensor(self, name: str, r: Reader) -> Tensor:
-        example: dict[str, Any] | None = r.take("example", dict, None)
+        example: dict[str, Any] | None = r.take("example", dict, None, "{normal: [0, 1]}")
         if example is not None and (len(example) != 1 or next(iter(example)) not in EXAMPLES):
             r.fault("example", f"got {example!r}", f"one of {choices(EXAMPLES)}, as {{normal: [mean, std]}}")
             example = None
@@ -96,7 +102,8 @@ class SpecReader(ChoiceReader):
             r.fault("audio", f"{audio} Hz is no sample rate of audio", f"{LEAST_RATE} or more, as audio: 44100")
         default = r.raw("default")
         if default is not None and not isinstance(default, int | float | bool):
-            r.fault("default", f"must be a number, true or false, got {default!r}")
+            fix = ", or ".join(override(r.path("default"), v) for v in ("0", "false", "null"))
+            r.fault("default", f"must be a number, true or false, got {default!r}", fix)
             default = None
         return Tensor(name, self.dtype(r), self.axes(r, "shape"), default, example, audio)
 
@@ -107,7 +114,7 @@ class SpecReader(ChoiceReader):
         if not NAME.fullmatch(name):
             r.fault("name", f"'{name}' cannot name a folder", "use letters, digits and _")
         inputs = []
-        for wire, reader in r.children("inputs"):
+        for wire, reader in r.children("inputs", _TENSOR):
             inputs.append(self.tensor(wire, reader))
             reader.done()
         spec = PipelineSpec(name, tuple(inputs), r.strings("outputs"), r.take("contract", dict, {}))
@@ -115,7 +122,7 @@ class SpecReader(ChoiceReader):
         return spec
 
     def component(self, name: str, node: Any) -> Component:
-        r = Reader(node, f"component.{name}", self.faults)
+        r = Reader(node, f"component.{name}", self.faults, f"{{model: {_MODEL}}}")
         if not NAME.fullmatch(name):
             r.fault("", f"'{name}' cannot name a file", "use letters, digits and _")
         model, onnx = r.raw("model"), r.raw("onnx")
@@ -124,13 +131,16 @@ class SpecReader(ChoiceReader):
         on_mismatch, fallback = read_policy(self, r)
         among = backend.backends if isinstance(backend, Order) else (backend,)
         own = read_options(self.lookup, r, (b for b in (*among, fallback) if b is not None))
-        if (model is None) == (onnx is None):
-            r.fault("", "needs a `model:` or an `onnx:`", "model: {_target_: package.module.Class}, or onnx: path")
-        if onnx is not None and r.data.get("checkpoint") is not None:
+        if model is None and onnx is None:
+            r.fault("", "needs a `model:` or an `onnx:`", f"model: {_MODEL}, or onnx: path")
+        if model is not None and onnx is not None:
+            fix = f"it is made from one of them: '~{r.path('model')}', or '~{r.path('onnx')}'"
+            r.fault("", "has both a `model:` and an `onnx:`", fix)
+        elif onnx is not None and r.data.get("checkpoint") is not None:
             r.fault("checkpoint", "an ONNX file has its weights inside", "remove `checkpoint:`")
         spec = Component(
             name=name,
-            model=None if model is None else self.target(Reader(model, r.path("model"), self.faults)),
+            model=None if model is None else self.target(Reader(model, r.path("model"), self.faults, _MODEL)),
             onnx=None if onnx is None else self.onnx(r, onnx),
             checkpoint=self.checkpoint(r),
             inputs=self.inputs(r),
@@ -140,7 +150,7 @@ class SpecReader(ChoiceReader):
             gate=self.choice(r, "gate", self.gate),
             calibration=self.choice(r, "calibration", self.calibration),
             quantize=self.policy(r, precision),
-            only_if_faster=r.take("only_if_faster", bool, self.root("only_if_faster")),
+            only_if_faster=self.shared(r, "only_if_faster", bool, False),
             on_mismatch=on_mismatch,
             fallback=None if fallback is None else fallback.with_options(own),
             options=own,
@@ -163,7 +173,7 @@ class SpecReader(ChoiceReader):
 
     def onnx(self, r: Reader, value: Any) -> OnnxFile:
         """A path, or {path, data}; files called like the ONNX file with something appended are its data too."""
-        o = Reader({"path": value} if isinstance(value, str) else value, r.path("onnx"), self.faults)
+        o = Reader({"path": value} if isinstance(value, str) else value, r.path("onnx"), self.faults, "model.onnx")
         path = self.located(o, "path", o.take("path", str))
         beside = [f for f in sorted(path.parent.glob(f"{path.name}?*")) if f.is_file()]
         named = [path.parent / name for name in o.strings("data")]
@@ -174,7 +184,8 @@ class SpecReader(ChoiceReader):
         value = r.raw("checkpoint")
         if value is None:
             return None
-        c = Reader({"path": value} if isinstance(value, str) else value, r.path("checkpoint"), self.faults)
+        node = {"path": value} if isinstance(value, str) else value
+        c = Reader(node, r.path("checkpoint"), self.faults, "weights.safetensors")
         spec = Checkpoint(
             self.located(c, "path", c.take("path", str)),
             c.take("key", str, None),
@@ -189,11 +200,14 @@ class SpecReader(ChoiceReader):
         if isinstance(value, list):
             value = {str(name): str(name) for name in value}
         if not isinstance(value, Mapping):
-            r.fault("inputs", f"must be a list of names or {{local: wire}}, got {value!r}")
+            names = f"[{value}]" if isinstance(value, str) else "[wire]"
+            fix = f"{override(r.path('inputs'), names)}, or {override(r.path('inputs'), '{local: wire}')}"
+            r.fault("inputs", f"must be a list of names or {{local: wire}}, got {value!r}", fix)
             return ()
         found = []
         for local, wire in value.items():
-            i = Reader({"wire": wire} if isinstance(wire, str) else wire, r.path(f"inputs.{local}"), self.faults)
+            node = {"wire": wire} if isinstance(wire, str) else wire
+            i = Reader(node, r.path(f"inputs.{local}"), self.faults, "wire")
             shape = self.axes(i, "shape") if i.raw("shape") is not None else None
             found.append(Input(local, i.take("wire", str, local), self.dtype(i, None), shape))
             i.done()
@@ -201,16 +215,17 @@ class SpecReader(ChoiceReader):
 
     def outputs(self, r: Reader) -> tuple[Output, ...]:
         found = []
-        for wire, o in r.children("outputs"):
+        for wire, o in r.children("outputs", _TENSOR):
             found.append(Output(o.take("onnx_name", str, wire), self.tensor(wire, o)))
             o.done()
         if not found:
-            r.fault("outputs", "declares no output", "outputs: {name: {dtype: float32, shape: [batch, frames]}}")
+            r.fault("outputs", "declares no output", f"outputs: {{name: {_TENSOR}}}")
         return tuple(found)
 
     def export(self, r: Reader) -> Export:
-        merged = Reader(self.data, "", self.faults).child("export").data | r.take("export", dict, {})
-        e = Reader(merged, r.path("export"), self.faults)
+        own = r.take("export", dict, {}, "{opset: 18}")
+        merged = Reader(self.data, "", self.faults).child("export", "{opset: 18}").data | own
+        e = Reader(merged, r.path("export") if own else "export", self.faults)
         spec = Export(e.take("opset", int, 18), e.take("simplify", bool, True))
         if not 17 <= spec.opset <= 23:
             e.fault("opset", f"{spec.opset} is not supported", "17 to 23; 18 is what every backend here parses")
@@ -219,10 +234,11 @@ class SpecReader(ChoiceReader):
 
     def narrower(self, r: Reader) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {}
-        for name, d in r.children("dims"):
+        for name, d in r.children("dims", "{max: 512}"):
             if name not in (self.data.get("dims") or {}):
                 d.fault("", f"unknown dim '{name}'", nearest(name, self.data.get("dims") or {}))
-            found[name] = {p: d.take(p, int) for p in ("min", "max") if p in d.data}
+            limits = {p: d.take(p, int) for p in ("min", "max") if p in d.data}
+            found[name] = {p: v for p, v in limits.items() if v == d.data[p]}  # without those that are told
             d.taken |= {"min", "max"}
             d.done()
         return found

@@ -60,9 +60,9 @@ def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
     workers = r.take("workers", int, None)
     if workers is not None and workers < 1:
         r.fault("workers", f"must be at least 1, got {workers}", "workers=null takes one per core, at most 4")
-    paths = r.child("paths")
+    paths = r.child("paths", "{outputs: outputs}")
     settings = Settings(
-        task=r.take("task", str),
+        task=r.take("task", str, example="build"),
         targets=r.strings("targets"),
         workers=workers or min(cores, 4),
         keep_going=r.take("keep_going", bool, False),
@@ -93,10 +93,10 @@ def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
 def _engine_folders(r: Reader) -> dict[str, Path]:
     """By pipeline, where `tensorrt:` names a folder; null and absent nodes name none."""
     found = {}
-    for name, node in r.take("tensorrt", dict, {}).items():
+    for name, node in r.take("tensorrt", dict, {}, "{pipeline: {engine_dir: folder}}").items():
         if node is None:
             continue
-        n = Reader(node, r.path(f"tensorrt.{name}"), r.faults)
+        n = Reader(node, r.path(f"tensorrt.{name}"), r.faults, "{engine_dir: folder}")
         folder = _folder(n, "engine_dir")
         n.done()
         if folder is not None:

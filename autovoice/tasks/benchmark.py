@@ -72,10 +72,10 @@ def run(invocation: Invocation) -> int:
 def read(invocation: Invocation) -> Settings:
     """The node `benchmark:`. Raises ConfigError."""
     faults: list[Fault] = []
-    r = Reader(invocation.data.get("benchmark") or {}, "benchmark", faults)
+    r = Reader(invocation.data.get("benchmark") or {}, "benchmark", faults, "{runs: 100}")
     dims = invocation.graph.dims
     chosen = {}
-    for name, values in r.take("sizes", dict, {}).items():
+    for name, values in r.take("sizes", dict, {}, "{frames: [128, 512]}").items():
         values = values if isinstance(values, list) else [values]
         _check_sizes(r, str(name), values, dims)
         chosen[str(name)] = values
@@ -84,7 +84,9 @@ def read(invocation: Invocation) -> Settings:
     if min(warm_up, runs) < 1:
         r.fault("runs", f"warm_up {warm_up}, runs {runs}", "at least 1 of each")
     reader = SpecReader(invocation.data, invocation.lookup)
-    against = tuple(_contender(reader, name, c) for name, c in r.children("against"))
+    against = tuple(
+        _contender(reader, name, c) for name, c in r.children("against", "{backend: torch, precision: fp32}")
+    )
     r.done()
     if faults + reader.faults:
         raise ConfigError([*faults, *reader.faults])

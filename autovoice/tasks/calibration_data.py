@@ -89,7 +89,7 @@ def _request(invocation: Invocation) -> Request:
         r.take("input", str, None),
         r.take("samples", int, 100),
         r.take("seed", int, 0),
-        r.take("selection", str, "coverage"),
+        r.take("selection", str, "coverage", "coverage"),
     )
     if request.samples < 1:
         r.fault("samples", f"must be at least 1, got {request.samples}", "samples=100")

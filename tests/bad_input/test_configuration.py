@@ -35,6 +35,16 @@ CASES = {
         "pipeline=chimes: no such option in group 'pipeline' (asked for by config)",
         "did you mean 'chime'? available: chime, faulty, sentence_encoder, voice_conversion",
     ),
+    "name for a list": (
+        ["targets=synth"],
+        "targets: must be a list, got 'synth'",
+        "targets=[synth]",
+    ),
+    "no option": (
+        ["component/synth="],
+        "component/synth=: no such option in group 'component/synth' (asked for by pipeline/chime)",
+        "available: plain, soft",
+    ),
     "tensor": (
         ["component.synth.inputs=[featurs,gains]"],
         "component.synth.inputs.featurs: no one produces 'featurs'",
@@ -163,6 +173,11 @@ CASES = {
         "component.synth.outputs.signal.shape: unbound symbol 'lenght'",
         "did you mean 'length'? available: length, n",
     ),
+    "half a size": (
+        ["dims.length.max=12.5"],
+        "dims.length.max: must be a whole number, got 12.5",
+        'a dim is {min: 1, opt: 2, max: 3}, or a formula such as "2*frames"',
+    ),
     "min above opt": (
         ["dims.length.min=9", "dims.length.opt=3"],
         "dims.length: needs min ≤ opt ≤ max, got min 9, opt 3, max 12",
@@ -228,6 +243,11 @@ CASES = {
         ["component.synth.model=null"],
         "component.synth: needs a `model:` or an `onnx:`",
         "model: {_target_: package.module.Class}, or onnx: path",
+    ),
+    "both module and file": (
+        ["+component.synth.onnx=weights/limiter.onnx"],
+        "component.synth: has both a `model:` and an `onnx:`",
+        "it is made from one of them: '~component.synth.model', or '~component.synth.onnx'",
     ),
     "no checkpoint": (
         ["component.synth.checkpoint=weights/absent.pt"],

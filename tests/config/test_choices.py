@@ -106,6 +106,14 @@ def test_a_policy_means_nothing_to_a_precision_without_one() -> None:
     assert (c.quantize, c.quantized, c.raced) == (None, False, False)
 
 
+@pytest.mark.parametrize("own", [{}, {"only_if_faster": "maybe", "on_mismatch": 5}], ids=["none", "by_interpolation"])
+def test_a_fault_of_what_everything_has_is_told_where_it_stands(own: dict[str, Any]) -> None:
+    assert faults_of(own, only_if_faster="maybe", on_mismatch=5) == [
+        "on_mismatch: must be a string, got 5\n  on_mismatch=fail",
+        "only_if_faster: must be true or false, got 'maybe'\n  only_if_faster=true, or only_if_faster=false",
+    ]
+
+
 def test_a_policy_says_what_it_leaves_unsaid() -> None:
     assert read(precision=INT8 | {"quantize": {"op_types": ["Conv"]}}).quantize == Quantize(("Conv",))
 
@@ -118,10 +126,26 @@ def test_a_policy_says_what_it_leaves_unsaid() -> None:
             "component.encoder.quantize.exclud: unknown key 'exclud'\n"
             "  did you mean 'exclude'? available: exclude, first, include, last, op_types",
         ),
-        ({"op_types": "Conv"}, "component.encoder.quantize.op_types: must be a list, got 'Conv'"),
-        ({"include": [3]}, "component.encoder.quantize.include: must be a list of names, got [3]"),
-        ({"first": "no"}, "component.encoder.quantize.first: must be true or false, got 'no'"),
-        (["Conv"], "component.encoder.quantize: must be a mapping, got ['Conv']"),
+        (
+            {"op_types": "Conv"},
+            "component.encoder.quantize.op_types: must be a list, got 'Conv'\n"
+            "  component.encoder.quantize.op_types=[Conv]",
+        ),
+        (
+            {"include": [3]},
+            "component.encoder.quantize.include: must be a list of names, got [3]\n"
+            """  component.encoder.quantize.include='["3"]'""",
+        ),
+        (
+            {"first": "no"},
+            "component.encoder.quantize.first: must be true or false, got 'no'\n"
+            "  component.encoder.quantize.first=true, or component.encoder.quantize.first=false",
+        ),
+        (
+            ["Conv"],
+            "component.encoder.quantize: must be a mapping, got ['Conv']\n"
+            "  component.encoder.quantize='{op_types: [Conv, MatMul]}'",
+        ),
     ],
     ids=["key", "text", "numbers", "not_a_bool", "list"],
 )
@@ -147,7 +171,7 @@ def test_what_a_quantized_build_is_compared_with() -> None:
     [
         ("int8", "precision.higher: 'int8' is this precision itself\n  higher: fp32"),
         ("fp23", "precision.higher: unknown precision 'fp23'\n  did you mean 'fp32'? available: fp16, fp32, int8"),
-        (32, "precision.higher: must be a string, got 32"),
+        (32, "precision.higher: must be a string, got 32\n  precision.higher=fp32, or precision.higher=null"),
     ],
     ids=["itself", "unknown", "number"],
 )
@@ -280,7 +304,9 @@ def test_methods_keep_the_order_of_their_patterns() -> None:
         pytest.param({"percentile": 100.1}, "calibration.percentile: 100.1 is out of range", id="percentile_high"),
         pytest.param({"percentile": "most"}, "calibration.percentile: must be a number, got 'most'", id="no_number"),
         pytest.param({"percentile": float("nan")}, "calibration.percentile: nan is out of range", id="percentile_nan"),
-        pytest.param({"shards": 0}, "calibration.shards: must be at least 1, got 0", id="shards"),
+        pytest.param(
+            {"shards": 0}, "calibration.shards: must be at least 1, got 0\n  calibration.shards=1", id="shards"
+        ),
         pytest.param({"min_samples": -1}, "calibration.min_samples: must be at least 1, got -1", id="min_samples"),
         pytest.param({"shards": 1.5}, "calibration.shards: must be a whole number, got 1.5", id="half_a_shard"),
         pytest.param({"source": "pkg.data.samples"}, "calibration.source: must be a mapping, got 'pkg", id="source"),

@@ -70,11 +70,11 @@ def test_traced_sizes_differ_unless_given() -> None:
 @pytest.mark.parametrize(
     ("node", "expected"),
     [
-        pytest.param([1], ["dims: must be a mapping, got [1]"], id="list"),
+        pytest.param([1], ["dims: must be a mapping, got [1]\n  dims='{name: {min: 1, opt: 2, max: 3}}'"], id="list"),
         pytest.param(
             {"frames": 5.5},
             [
-                "dims.frames: must be a mapping, got 5.5",
+                "dims.frames: must be a mapping, got 5.5\n  dims.frames='{min: 1, opt: 2, max: 3}'",
                 *(f"dims.frames.{p}: is required" for p in ("min", "opt", "max")),
             ],
             id="number",
@@ -100,7 +100,7 @@ def test_traced_sizes_differ_unless_given() -> None:
         pytest.param(
             {"a": "b", "b": "c", "c": "a"},
             [
-                "dims.a: dims read each other: a → b → c → a",
+                "dims.a: dims read each other: a → b → c → a\n  give one numbers: dims.a='{min: 1, opt: 2, max: 3}'",
                 "dims.b: dims read each other: b → c → a → b",
                 "dims.c: dims read each other: c → a → b → c",
             ],
@@ -109,12 +109,18 @@ def test_traced_sizes_differ_unless_given() -> None:
         pytest.param({"a": "a + 1"}, ["dims.a: dims read each other: a → a"], id="reads_itself"),
         pytest.param(
             {"frames": FRAMES, "half": "frames/32"},
-            ["dims.half: 'frames/32' is 0.5, not a whole number"],
+            [
+                "dims.half: 'frames/32' is 0.5, not a whole number\n"
+                "  a // b and floor(a/b) round down, ceil(a/b) rounds up"
+            ],
             id="fractional_formula",
         ),
         pytest.param(
             {"frames": FRAMES, "x": "frames **"},
-            ["dims.x.formula: 'frames **' is not arithmetic over dimensions"],
+            [
+                "dims.x.formula: 'frames **' is not arithmetic over dimensions\n"
+                "  use + - * // % min() max() ceil() floor(), "
+            ],
             id="syntax",
         ),
         pytest.param(
@@ -127,12 +133,25 @@ def test_traced_sizes_differ_unless_given() -> None:
             ["dims.frames.maximum: unknown key 'maximum'"],
             id="unknown_key",
         ),
-        pytest.param({"frames": FRAMES | {"multiple": 0}}, ["dims.frames.multiple: must be at least 1"], id="multiple"),
-        pytest.param({"frames": FRAMES | {"trace": -2}}, ["dims.frames.trace: must be at least 1"], id="trace"),
+        pytest.param(
+            {"frames": FRAMES | {"multiple": 0}},
+            ["dims.frames.multiple: must be at least 1\n  dims.frames.multiple=1"],
+            id="multiple",
+        ),
+        pytest.param(
+            {"frames": FRAMES | {"trace": -2}},
+            ["dims.frames.trace: must be at least 1\n  dims.frames.trace=null"],
+            id="trace",
+        ),
         pytest.param(
             {"frames": FRAMES | {"buckets": [32, "64"]}},
-            ["dims.frames.buckets: must be whole numbers, got [32, '64']"],
+            ["dims.frames.buckets: must be whole numbers, got [32, '64']\n  dims.frames.buckets=[128,512]"],
             id="buckets",
+        ),
+        pytest.param(
+            {"frames": FRAMES | {"min": 0.5}, "half": "frames/1024"},
+            ["dims.frames.min: must be a whole number, got 0.5\n"],
+            id="what_follows_a_fault_has_none",
         ),
     ],
 )
@@ -150,3 +169,8 @@ def test_a_number_is_a_fixed_size() -> None:
     faults: list[Fault] = []
     dim = read_dims({"batch": 3}, faults)["batch"]
     assert (dim.min, dim.opt, dim.max, faults) == (3, 3, 3, [])
+
+
+@pytest.mark.parametrize("buckets", [{}, {"buckets": None}, {"buckets": []}], ids=["absent", "null", "empty"])
+def test_no_buckets(buckets: Any) -> None:
+    assert read({"frames": FRAMES | buckets})["frames"].buckets == ()

@@ -74,7 +74,7 @@ def test_the_graph_of_the_shipped_tree_is_sound() -> None:
 @pytest.mark.parametrize(
     ("fuse", "expected"),
     [
-        pytest.param("3", ["fuse: must be a mapping, got 3"], id="no_mapping"),
+        pytest.param("3", ["fuse: must be a mapping, got 3\n  fuse='{whole: [first, second]}'"], id="no_mapping"),
         pytest.param(
             "{d: vocoder}",
             ["fuse.d: must be a list of components, got 'vocoder'\n  fuse.d=[first, second]"],

@@ -165,11 +165,34 @@ def test_a_components_export_is_laid_over_the_common_one() -> None:
             "  model: {_target_: package.module.Class}, or onnx: path",
             id="no_model",
         ),
-        pytest.param({"onnx": "a.onnx"}, "component.encoder: needs a `model:` or an `onnx:`", id="two_models"),
+        pytest.param(
+            {"onnx": "a.onnx"},
+            "component.encoder: has both a `model:` and an `onnx:`\n"
+            "  it is made from one of them: '~component.encoder.model', or '~component.encoder.onnx'",
+            id="two_models",
+        ),
         pytest.param(
             {"model": None, "onnx": "a.onnx", "checkpoint": "a.pth"},
             "component.encoder.checkpoint: an ONNX file has its weights inside\n  remove `checkpoint:`",
             id="weights_twice",
+        ),
+        pytest.param(
+            {"dims": {"frames": {"max": "many"}}},
+            "component.encoder.dims.frames.max: must be a whole number, got 'many'\n"
+            "  component.encoder.dims.frames.max=1",
+            id="narrower_by_a_word",
+        ),
+        pytest.param(
+            {"gate": {"component": {"snr_db": 60}}},
+            "component.encoder.gate.component.snr_db: must be a mapping, got 60\n"
+            "  component.encoder.gate.component.snr_db='{fp32: 60}'",
+            id="metric_without_a_precision",
+        ),
+        pytest.param(
+            {"options": 5},
+            "component.encoder.options: must be a mapping, got 5\n"
+            "  component.encoder.options='{tensorrt: {option: value}}'",
+            id="options",
         ),
         pytest.param(
             {"model": {"channels": 4}}, "component.encoder.model._target_: is required\n  add `_target_:`", id="target"
@@ -235,7 +258,12 @@ def test_a_components_export_is_laid_over_the_common_one() -> None:
             "component.encoder.precision.type: unknown compute type 'float23'\n  did you mean 'float32'?",
             id="compute_type",
         ),
-        pytest.param({"backend": 5}, "component.encoder.backend: must be a mapping, got 5", id="choice"),
+        pytest.param(
+            {"backend": 5},
+            "component.encoder.backend: must be a name or a mapping, got 5\n"
+            "  the name of one: component.encoder.backend=…; available: ort",
+            id="choice",
+        ),
         pytest.param(
             {"gate": {"component": {"snr_db": {"fp32": "high"}}}},
             "component.encoder.gate.component.snr_db.fp32: must be a number, got 'high'",
@@ -355,7 +383,11 @@ def test_options_of_another_backend_wait_for_it(monkeypatch: pytest.MonkeyPatch)
             "component.encoder.options.ort.thread: ort has no option 'thread'\n"
             "  did you mean 'threads'? available: threads",
         ),
-        ({"ort": 3}, "component.encoder.options.ort: must be a mapping, got 3"),
+        (
+            {"ort": 3},
+            "component.encoder.options.ort: must be a mapping, got 3\n"
+            "  component.encoder.options.ort='{option: value}'",
+        ),
         ({"auto": {}}, "component.encoder.options.auto: unknown backend 'auto'\n  available: ort"),
     ],
 )

@@ -62,14 +62,37 @@ def test_a_folder_below_home(monkeypatch: pytest.MonkeyPatch) -> None:
             {"tensorrt": {"toy": {"engine_dri": "a"}}},
             "tensorrt.toy.engine_dri: unknown key 'engine_dri'\n  did you mean 'engine_dir'? available: engine_dir",
         ),
-        ({"tensorrt": {"toy": {"engine_dir": 5}}}, "tensorrt.toy.engine_dir: must be a string, got 5"),
-        ({"tensorrt": {"toy": "a"}}, "tensorrt.toy: must be a mapping, got 'a'"),
-        ({"tensorrt": "a"}, "tensorrt: must be a mapping, got 'a'"),
+        (
+            {"tensorrt": {"toy": {"engine_dir": 5}}},
+            "tensorrt.toy.engine_dir: must be a string, got 5\n  tensorrt.toy.engine_dir='\"5\"'",
+        ),
+        (
+            {"tensorrt": {"toy": "a"}},
+            "tensorrt.toy: must be a mapping, got 'a'\n  tensorrt.toy='{engine_dir: folder}'",
+        ),
+        (
+            {"tensorrt": "a"},
+            "tensorrt: must be a mapping, got 'a'\n  tensorrt='{pipeline: {engine_dir: folder}}'",
+        ),
         ({"tensortr": {}}, "tensortr: unknown key 'tensortr'\n  did you mean 'tensorrt'?"),
         ({"on_mismtach": "fail"}, "on_mismtach: unknown key 'on_mismtach'\n  did you mean 'on_mismatch'?"),
-        ({"paths": {"tensorrt_engines": ["a"]}}, "paths.tensorrt_engines: must be a string, got ['a']"),
+        (
+            {"paths": {"tensorrt_engines": ["a"]}},
+            "paths.tensorrt_engines: must be a string, got ['a']\n  paths.tensorrt_engines=a",
+        ),
+        ({"targets": "vocoder"}, "targets: must be a list, got 'vocoder'\n  targets=[vocoder]"),
+        ({"workers": "two"}, "workers: must be a whole number, got 'two'\n  workers=1, or workers=null"),
+        ({"keep_going": 3}, "keep_going: must be true or false, got 3\n  keep_going=true, or keep_going=false"),
+        (
+            {"objectives": ["snr_db", "megabyte"]},
+            "objectives: unknown 'megabyte'\n  did you mean 'megabytes'? available: megabytes, ms, snr_db",
+        ),
+        ({"objectives": ["loudness"]}, "objectives: unknown 'loudness'\n  available: megabytes, ms, snr_db"),
     ],
-    ids=["key", "number", "pipeline_is_text", "all_is_text", "near", "near_policy", "list"],
+    ids=[
+        *("key", "number", "pipeline_is_text", "all_is_text", "near", "near_policy", "list", "name_for_a_list"),
+        *("word_for_a_number", "number_for_a_switch", "objective", "objective_like_no_other"),
+    ],
 )
 def test_what_is_wrong_is_told(data: dict[str, Any], fault: str) -> None:
     with pytest.raises(ConfigError) as caught:
