@@ -10,12 +10,11 @@ from typing import Any
 
 from autovoice.errors import AutovoiceError
 from autovoice.manifest import read_manifest
+from autovoice.spec import OBJECTIVES
 from autovoice.store import unwritable
 from autovoice.table import table
 
 FILE = "objectives.json"
-#: each with the direction that is better
-DIRECTIONS = {"snr_db": "maximize", "ms": "minimize", "megabytes": "minimize"}
 #: as much as Hydra writes about a sweep before its first job
 _ROOM = 1 << 16
 
@@ -46,7 +45,7 @@ def objectives(folder: Path) -> dict[str, float]:
 
 def check_objectives(names: Sequence[str], directions: Any, timed: bool) -> None:
     """Raise AutovoiceError unless a sweeper that optimises can be told all of these objectives."""
-    wanted = [DIRECTIONS[n] for n in names]
+    wanted = [OBJECTIVES[n] for n in names]
     several = isinstance(directions, Iterable) and not isinstance(directions, str)
     given = [str(getattr(d, "name", d)) for d in (directions if several else [directions] if directions else [])]
     if given != wanted:
@@ -74,7 +73,7 @@ def save(folder: Path, overrides: Sequence[str], found: Mapping[str, float]) -> 
 def pareto(sweep: Path) -> str:
     """A table of a sweep's builds, those first that no other build beats in everything; "" where nothing was saved."""
     jobs = [json.loads(path.read_bytes()) for path in sorted(sweep.glob(f"*/{FILE}"))]
-    names = [n for n in DIRECTIONS if jobs and all(n in j["objectives"] for j in jobs)]
+    names = [n for n in OBJECTIVES if jobs and all(n in j["objectives"] for j in jobs)]
     distinct = {tuple(j["overrides"]): [j["objectives"][n] for n in names] for j in jobs}
     if len(distinct) < 2:
         return ""
@@ -88,6 +87,6 @@ def pareto(sweep: Path) -> str:
 
 def _beats(a: Iterable[float], b: Iterable[float], names: Sequence[str]) -> bool:
     """True when `a` is nowhere worse than `b`, and better somewhere."""
-    signs = [1 if DIRECTIONS[n] == "maximize" else -1 for n in names]
+    signs = [1 if OBJECTIVES[n] == "maximize" else -1 for n in names]
     gains = [s * (x - y) for s, x, y in zip(signs, a, b, strict=True)]
     return all(g >= 0 for g in gains) and any(g > 0 for g in gains)

@@ -11,7 +11,7 @@ from typing import Any
 from autovoice.config.options import EVERY
 from autovoice.config.reader import Reader
 from autovoice.errors import ConfigError, Fault, nearest
-from autovoice.sweep import DIRECTIONS
+from autovoice.spec import OBJECTIVES
 
 #: top-level keys that describe the model
 _GROUPS = {
@@ -77,8 +77,8 @@ def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
         objectives=r.strings("objectives"),
     )
     paths.done()
-    for name in (n for n in settings.objectives if n not in DIRECTIONS):
-        r.fault("objectives", f"unknown '{name}'", nearest(name, DIRECTIONS))
+    for name in (n for n in settings.objectives if n not in OBJECTIVES):
+        r.fault("objectives", f"unknown '{name}'", nearest(name, OBJECTIVES))
     known = r.taken | _GROUPS | EVERY
     for key in data.keys() - known:
         # other keys may be the user's own, for interpolation; one that is nearly ours is a typo

@@ -22,6 +22,9 @@ ERRORS = ("max_abs", "relative_l2", *AUDIO_METRICS)
 #: gates that name only the precisions they are meant for; every other metric of a gate must know all in use
 OPTIONAL_METRICS = ("pooled_cosine", "relative_l2", *AUDIO_METRICS)
 
+#: what a sweep may optimise, each with the direction that is better
+OBJECTIVES = {"snr_db": "maximize", "ms": "minimize", "megabytes": "minimize"}
+
 #: the SNR reported for two equal tensors, which have no error: JSON has no infinity
 SNR_EQUAL = 200.0
 

@@ -69,8 +69,10 @@ def test_a_kept_node_that_does_not_exist(toy: Project) -> None:
 
 
 def test_a_kept_operator_that_onnx_does_not_have(toy: Project) -> None:
-    err = refused(toy, "precision=half", "+component.synth.keep.op_types=[Convv]")
-    assert err.startswith("error: synth.lower: keep.op_types: ONNX has no operator 'Convv'\n  did you mean 'Conv'?")
+    err = refused(toy, "precision=half", "+component.synth.keep.op_types=[ConvTranspos]")
+    assert err.startswith(
+        "error: synth.lower: keep.op_types: ONNX has no operator 'ConvTranspos'\n  did you mean 'ConvTranspose'?"
+    )
 
 
 @pytest.mark.skipif(
