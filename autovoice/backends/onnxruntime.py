@@ -74,6 +74,8 @@ class OnnxRuntime:
         options.add_session_config_entry(*NO_OVERFLOW)
         if WORKER in os.environ:  # steps run side by side: threads that spin while they wait slow the others down
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # within a run threads that spin are faster; after it they would take the cores of the engine that is next
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         if CPU not in self.providers:  # without this, nodes move to the CPU in silence
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         if optimized is not None:
