@@ -146,14 +146,15 @@ def _standing_by(components: Iterable[Component], built: Built) -> Iterator[str]
 def _elsewhere(components: Iterable[Component], built: Built) -> Iterator[str]:
     """Of engines for other machines than this one, what was run in their place."""
     told: dict[tuple[str, str], list[str]] = {}
-    for c in (c for c in components if not runs_here(c)):
+    every = list(components)
+    for c in (c for c in every if not runs_here(c)):
         targets = ", ".join(built.records[engine_of(c)].inputs["fields"]["environment"]["compute_capabilities"])
         one = held(c)
         what = "run or measure them" if one else "run, measure or gate them"
         instead = f"; {one.backend.name} ran the graphs that they were made from" if one else ""
         told.setdefault((targets, f"{what}{instead}"), []).append(c.name)
     for (targets, what), names in told.items():
-        whose = "engines" if len(told) == 1 else f"engines of {', '.join(names)}"
+        whose = "engines" if len(names) == len(every) else f"engines of {', '.join(names)}"
         yield f" note: {whose} are for compute capability {targets}: nothing here can {what}"
 
 

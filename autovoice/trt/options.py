@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -96,5 +97,5 @@ def _check_types(made: Any, given: Mapping[str, Any], where: str) -> None:
     for f in fields(made):
         default, value = f.default, getattr(made, f.name)
         if f.name in given and type(value) is not type(default):
-            example = _EXAMPLES.get(f.name, repr(default))
+            example = _EXAMPLES.get(f.name, json.dumps(default))
             raise BuildError(f"{where}.{f.name}: {value!r}", f"{_WORDS[type(default)]}, as {example}")
