@@ -19,7 +19,7 @@ from autovoice.manifest import NAME, SCHEMA, dump, fallback_in, files_in, read_m
 from autovoice.plan import Plan
 from autovoice.recipe import engine_of
 from autovoice.recipe.fallback import SUFFIX
-from autovoice.recipe.held import held
+from autovoice.recipe.held import by_graph, held
 from autovoice.recipe.step import export_of
 from autovoice.sources import tool_version
 from autovoice.spec import Component, Precision
@@ -89,7 +89,7 @@ def manifest_of(plan: Plan, records: Mapping[str, Record], store: Store, overrid
 
 def _end_to_end(graph: Graph, records: Mapping[str, Record]) -> dict[str, Any]:
     """The result, and what of it was run as graphs, in place of engines that cannot run here."""
-    graphs = [c.name for c in graph.components if (one := held(c)) is not None and one.graph]
+    graphs = [c.name for c in graph.components if by_graph(c)]
     return {**records["end_to_end"].result, "graphs": graphs}
 
 

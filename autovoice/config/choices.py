@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from autovoice.config.auto import Order
+from autovoice.config.calibration import read_calibration
 from autovoice.config.example import override
 from autovoice.config.lookup import AUTO, Lookup
 from autovoice.config.reader import Reader
 from autovoice.errors import AutovoiceError, Fault, choices, nearest
-from autovoice.locate import files_of, located
+from autovoice.locate import located
 from autovoice.spec import (
     AUDIO_METRICS,
     QUANTIZABLE,
@@ -31,12 +31,9 @@ METRICS = ("snr_db", "cosine", "pooled_cosine", "relative_l2", "max_abs", *AUDIO
 COMPUTE_TYPES = ("float32", "tfloat32", "float16", "bfloat16", "int8", "float8")
 CALIBRATORS = ("entropy2", "minmax")
 T = TypeVar("T")
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-LEVELS = ("component", "pipeline")
 #: nodes that could stand where something else does
 _THRESHOLDS = "{fp32: 60}"
 _FUNCTION = "{_target_: package.module.function}"
-METHODS = ("minmax", "percentile", "entropy", "mse")
 
 
 class ChoiceReader:
@@ -240,59 +237,7 @@ class ChoiceReader:
         return spec
 
     def calibration(self, r: Reader) -> Calibration:
-        files, absent = self.files(r)
-        ranges = r.take("ranges", str, None)
-        spec = Calibration(
-            r.take("name", str),
-            r.take("level", str, "component"),
-            self.optional_target(r, "source"),
-            self.optional_target(r, "calibrator"),
-            None if ranges is None else self.located(r, "ranges", ranges),
-            files,
-            absent,
-            self.method(r),
-            r.take("percentile", float, 99.99),
-            r.take("min_samples", int, 2),
-            r.take("shards", int, 1),
-        )
-        if not NAME.fullmatch(spec.name):
-            r.fault("name", f"'{spec.name}' cannot name a step", "use letters, digits and _")
-        if spec.level not in LEVELS:
-            r.fault("level", f"unknown level '{spec.level}'", "component, or pipeline")
-        if not 50 < spec.percentile <= 100:
-            r.fault("percentile", f"{spec.percentile} is out of range", "above 50, at most 100, as 99.99")
-        for key in ("min_samples", "shards"):
-            if getattr(spec, key) < 1:
-                r.fault(key, f"must be at least 1, got {getattr(spec, key)}", override(r.path(key), "1"))
-        r.done()
-        return spec
-
-    def files(self, r: Reader) -> tuple[tuple[tuple[str, Path], ...], tuple[str, ...]]:
-        """Every file that `files:` means, by name, and what is wrong with the patterns that mean none."""
-        value = r.raw("files")
-        patterns = [value] if isinstance(value, str) else list(r.strings("files"))
-        found: dict[str, Path] = {}
-        absent = []
-        for pattern in patterns:
-            try:
-                files = files_of(pattern)
-            except AutovoiceError as e:  # of interest only to a precision that needs data
-                absent.append(e.fact)
-                continue
-            absent += [] if files else [f"there is no file '{pattern}'"]
-            for name, path in files.items():
-                if path not in found.values():
-                    found[name if name not in found else str(path)] = path
-        return tuple(sorted(found.items())), tuple(absent)
-
-    def method(self, r: Reader) -> Mapping[str, str]:
-        value = r.raw("method")
-        methods = {"default": "minmax"} | (value if isinstance(value, dict) else {"default": value or "minmax"})
-        for pattern, method in methods.items():
-            if method not in METHODS:
-                key = f"method.{pattern}" if isinstance(value, dict) else "method"
-                r.fault(key, f"unknown method '{method}'", nearest(str(method), METHODS))
-        return {str(p): str(m) for p, m in methods.items()}
+        return read_calibration(self, r)
 
 
 def _metrics(c: Reader) -> dict[str, dict[str, float]]:

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from autovoice.config.choices import NAME
-from autovoice.config.reader import Reader
+from autovoice.config.reader import NAME, Reader
 from autovoice.errors import Fault, choices, nearest
 from autovoice.fuse import Group
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -9,6 +10,8 @@ from autovoice.config.example import fitting, override, plain
 from autovoice.errors import Fault, nearest
 
 T = TypeVar("T")
+#: what can name a file, a folder or a step
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REQUIRED: Any = object()
 _WORDS = {dict: "a mapping", list: "a list", str: "a string", int: "a whole number", bool: "true or false"}
 _NAMES = "[first,second]"

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from autovoice.config.auto import Choice, Order, fitted, told
-from autovoice.config.choices import NAME, ChoiceReader
+from autovoice.config.choices import ChoiceReader
 from autovoice.config.dims import read_dims
 from autovoice.config.example import override
 from autovoice.config.fuse import check_targets, read_groups, shared_by
 from autovoice.config.lookup import Lookup
 from autovoice.config.mismatch import read_policy
 from autovoice.config.own_options import read_options
-from autovoice.config.reader import Reader
+from autovoice.config.reader import NAME, Reader
 from autovoice.errors import Fault, choices, nearest
 from autovoice.expr import ExprError, canonical
 from autovoice.fuse import fused

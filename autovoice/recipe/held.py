@@ -32,6 +32,12 @@ class Held:
         return {"of": "graph", "by": self.backend.name} if self.graph else {"of": "engine"}
 
 
+def by_graph(c: Component) -> bool:
+    """True where a graph stands for the component's engine."""
+    one = held(c)
+    return one is not None and one.graph
+
+
 def held(c: Component, suffix: str = "") -> Held | None:
     """Of the build with this suffix; None where neither can run here.
 

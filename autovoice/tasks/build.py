@@ -10,7 +10,7 @@ from autovoice.invocation import Invocation
 from autovoice.recipe import engine_of
 from autovoice.recipe.environment import runs_here
 from autovoice.recipe.fallback import SUFFIX
-from autovoice.recipe.held import held
+from autovoice.recipe.held import by_graph, held
 from autovoice.recipe.step import export_of
 from autovoice.spec import AUDIO_METRICS, SNR_EQUAL, Component
 from autovoice.store import Record
@@ -49,8 +49,7 @@ def summary(built: Built) -> str:
     rows = [_row(c, built) for c in components]
     timed = built.records.get("latency")
     whole = f"{timed.result['ms']:.4g} ms" if timed else ""
-    graphs = any(one is not None and one.graph for one in map(held, components))
-    parity = _parity(built.records.get("end_to_end"), graphs)
+    parity = _parity(built.records.get("end_to_end"), any(map(by_graph, components)))
     rows.append(["end to end", "", "", "", *parity, whole, _spent(built, "")])
     columns = ["component", "asked", "delivered", "file", "worst parity", "at", "speed", "time"]
     if not whole and not any(f"{c.name}.race" in built.records for c in components):
@@ -63,14 +62,13 @@ def summary(built: Built) -> str:
 def _row(c: Component, built: Built) -> list[str]:
     record = built.records[engine_of(c)].result
     ratio = _ratio(c, built)
-    one = held(c)
     race = f"{ratio:.2f}× {c.precision.higher.name}" if ratio is not None and c.precision.higher else ""
     return [
         c.name,
         c.precision.name,
         _delivered(c, record),
         megabytes(record["size"]),
-        *_parity(built.records.get(f"{c.name}.verify"), one is not None and one.graph),
+        *_parity(built.records.get(f"{c.name}.verify"), by_graph(c)),
         race,
         _spent(built, c.name, *(m.name for m in c.members)),
     ]
