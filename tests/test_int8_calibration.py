@@ -295,7 +295,7 @@ def built(tones: Project, first: str, tmp_path: Path) -> Project:
 
 def test_the_table_tells_what_is_int8_and_what_it_was_calibrated_on(first: str) -> None:
     lines = first[first.index("\n component ") :].splitlines()[1:]
-    assert lines[0].split() == ["component", "asked", "delivered", "file", "worst", "parity", "at", "speed", "time"]
+    assert lines[0].split() == ["component", "asked", "delivered", "file", "worst", "parity", "at", "latency", "time"]
     row = r" {} +int8 +int8 {} Conv/MatMul +\d+\.\d kB +\d+\.\d dB ≥ 20 +\w+ +\d+\.\d\d× fp32 +\d+\.\d s"
     assert re.fullmatch(row.format("embedder", "1/1"), lines[1])
     assert re.fullmatch(row.format("mixer", "3/3"), lines[2])

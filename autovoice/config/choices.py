@@ -11,6 +11,7 @@ from autovoice.config.auto import Order
 from autovoice.config.calibration import read_calibration
 from autovoice.config.example import override
 from autovoice.config.lookup import AUTO, Lookup
+from autovoice.config.own_options import check_backend
 from autovoice.config.reader import Reader
 from autovoice.errors import AutovoiceError, Fault, choices, nearest
 from autovoice.locate import located
@@ -115,25 +116,35 @@ class ChoiceReader:
             r.take("scope", str, "all"),
             self.quantize(r, None),
             {name: self.target(t) for name, t in r.children("lowerings", _FUNCTION)},
-            None if compared else self.higher(r),
+            None if compared else self.higher(r, "higher"),
+            {} if compared else self.highers(r),
             self.implicit(r),
             r.take("gates", str, name),
         )
         if spec.scope not in ("all", "heavy"):
             r.fault("scope", f"unknown scope '{spec.scope}'", "all, or heavy")
-        r.taken.add("higher")
+        r.taken |= {"higher", "highers"}
         if spec.type not in COMPUTE_TYPES:
             r.fault("type", f"unknown compute type '{spec.type}'", nearest(spec.type, COMPUTE_TYPES))
         r.done()
         return spec
 
-    def higher(self, r: Reader) -> Precision | None:
-        name = r.take("higher", str, None, "fp32")
-        if name is None or name == r.data.get("name"):
+    def highers(self, r: Reader) -> dict[str, Precision]:
+        """By backend, under `highers:`."""
+        h = r.child("highers", "{tensorrt: fp16}")
+        for backend in h.data:
+            check_backend(self.lookup, h, str(backend), str(backend))
+        found = {str(backend): self.higher(h, str(backend), r.data.get("name")) for backend in h.data}
+        return {backend: precision for backend, precision in found.items() if precision is not None}
+
+    def higher(self, r: Reader, key: str, of: str | None = None) -> Precision | None:
+        """The precision named there; it is none that is asked for as `of`."""
+        name = r.take(key, str, None, "fp32")
+        if name is None or name == (of or r.data.get("name")):
             if name is not None:
-                r.fault("higher", f"'{name}' is this precision itself", "higher: fp32")
+                r.fault(key, f"'{name}' is this precision itself", override(r.path(key), "fp32"))
             return None
-        node = self.lookup("precision", name, r.path("higher"))
+        node = self.lookup("precision", name, r.path(key))
         if isinstance(node, Fault):
             self.faults.append(node)
             return None
@@ -150,6 +161,7 @@ class ChoiceReader:
             None if cache is None else self.located(i, "cache", cache),
             i.take("min_share", float, None),
             i.take("float16", bool, True),
+            i.take("prefer_int8", bool, True),
         )
         if spec.calibrator not in CALIBRATORS:
             i.fault("calibrator", f"unknown calibrator '{spec.calibrator}'", nearest(spec.calibrator, CALIBRATORS))
@@ -162,7 +174,11 @@ class ChoiceReader:
         """The policy under `quantize:`, key by key over `base`; None where there is neither."""
         if r.raw("quantize") is None:
             return base
-        q, old = r.child("quantize", "{op_types: [Conv, MatMul]}"), base or Quantize()
+        return self.quantize_keys(r.child("quantize", "{op_types: [Conv, MatMul]}"), base)
+
+    def quantize_keys(self, q: Reader, base: Quantize | None) -> Quantize:
+        """A policy's keys, each over `base`'s."""
+        old = base or Quantize()
         lists = {k: q.strings(k) for k in ("op_types", "include", "exclude") if q.raw(k) is not None}
         for op in lists.get("op_types", ()):
             if op not in QUANTIZABLE:

@@ -55,12 +55,14 @@ class Implicit:
 
     `cache`: a calibration cache in the tool's format, used as it is in place of samples. `min_share`: the least share
     of heavy layers that must come out quantized; None only reports. `float16`: layers may fall back to float16.
+    `prefer_int8`: convolutions that the policy chooses are quantized where the tool can, not only where that is faster.
     """
 
     calibrator: str = "entropy2"
     cache: Path | None = None
     min_share: float | None = None
     float16: bool = True
+    prefer_int8: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,9 @@ class Precision:
     `gates` is the name under which gates know it, its own unless given;
     `quantize` is the policy of a precision whose scales come from calibration, None for all others; `lowerings`
     replace `lowering` on the backends they name; `higher` is what a component becomes that the policy leaves out whole,
-    and what a quantized build is compared with. `implicit` says how a tool that can choose for itself which layers
-    are quantized does so, on a backend whose environment has that; elsewhere the lowering is explicit.
+    and what a quantized build is compared with, `highers` the same on the backends they name. `implicit` says how a
+    tool that can choose for itself which layers are quantized does so, on a backend whose environment has that;
+    elsewhere the lowering is explicit.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Precision:
     quantize: Quantize | None = None
     lowerings: Mapping[str, Target] = field(default_factory=dict)
     higher: Precision | None = None
+    highers: Mapping[str, Precision] = field(default_factory=dict)
     implicit: Implicit | None = None
     gates: str = ""
 

@@ -39,7 +39,8 @@ class Component:
     """One engine: a module, an ONNX file, or `members` merged into one; its wires, and the choices made for it.
 
     `on_mismatch` says what happens where it is loaded and does not fit: fail, rebuild, or the name of `fallback`.
-    `options` are its own, by backend; `backend` and `fallback` have them already.
+    `options` are its own, by backend; `backend` and `fallback` have them already. `quantizes` are its policies on the
+    backends they name, in place of `quantize`.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Component:
     gate: Gate
     calibration: Calibration = Calibration("none")
     quantize: Quantize | None = None
+    quantizes: Mapping[str, Quantize] = field(default_factory=dict)
     only_if_faster: bool = False
     on_mismatch: str = FAIL
     fallback: Backend | None = None
@@ -67,6 +69,12 @@ class Component:
     def parts(self) -> tuple[Component, ...]:
         """What is exported and referenced one by one: its members in order, or itself."""
         return self.members or (self,)
+
+    def on(self, backend: Backend) -> Component:
+        """The component on a backend, with what its policy and its precision are there."""
+        precision, name = self.precision, backend.name
+        there = replace(precision, higher=precision.highers.get(name, precision.higher))
+        return replace(self, backend=backend, precision=there, quantize=self.quantizes.get(name, self.quantize))
 
     @property
     def place(self) -> str:

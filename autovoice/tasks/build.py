@@ -44,16 +44,16 @@ def build_and_tell(invocation: Invocation) -> Built:
 
 
 def summary(built: Built) -> str:
-    """A row a component: precision asked and delivered, size, worst parity, speed where measured, time spent now."""
+    """A row a component: precision asked and delivered, size, worst parity, latency where measured, time spent now."""
     components = built.plan.graph.components
     rows = [_row(c, built) for c in components]
     timed = built.records.get("latency")
     whole = f"{timed.result['ms']:.4g} ms" if timed else ""
     parity = _parity(built.records.get("end_to_end"), any(map(by_graph, components)))
     rows.append(["end to end", "", "", "", *parity, whole, _spent(built, "")])
-    columns = ["component", "asked", "delivered", "file", "worst parity", "at", "speed", "time"]
+    columns = ["component", "asked", "delivered", "file", "worst parity", "at", "latency", "time"]
     if not whole and not any(f"{c.name}.race" in built.records for c in components):
-        rows, columns = [[*row[:-2], row[-1]] for row in rows], [c for c in columns if c != "speed"]
+        rows, columns = [[*row[:-2], row[-1]] for row in rows], [c for c in columns if c != "latency"]
     notes = dict.fromkeys(n for c in components for n in _notes(c, built))
     told = [*_calibrated(built), *_standing_by(components, built), *_elsewhere(components, built), *notes]
     return "\n".join([table(columns, rows), *told])
@@ -84,7 +84,7 @@ def _delivered(c: Component, record: Mapping[str, Any]) -> str:
     counts = record["delivered"].get(kind, record["delivered"]["file"])
     if c.precision.type == "tfloat32":  # a way to multiply float32, which no tool tells of a layer
         return f"fp32 {counts.get('float32', 0)}/{sum(counts.values())} {unit}, {c.precision.name} allowed"
-    if c.quantized and c.precision.type not in counts:
+    if c.quantized and c.precision.type not in counts and "quantized_by" not in record["delivered"]:
         return f"nothing of its {sum(counts.values())} Conv/MatMul to quantize" if counts else "nothing to quantize"
     return f"{c.precision.name} {counts.get(c.precision.type, 0)}/{sum(counts.values())} {unit}"
 
@@ -172,13 +172,17 @@ def _notes(c: Component, built: Built) -> Iterator[str]:
     precision = c.settled.precision
     if missed := record["delivered"].get("missed"):
         yield f" note: {c.name}: {missed} layers to be {c.precision.name} came out in a higher type; see task=inspect"
+    heavy = record["delivered"].get("heavy", {})
+    if record["delivered"].get("quantized_by") and precision.type not in heavy:
+        fix = "precision=int8 quantizes by explicit pairs"
+        yield f" note: {c.name}: the builder put none of {sum(heavy.values())} Conv/MatMul in {precision.type}; {fix}"
     if record["delivered"].get("told_by") == "inspector" and (hidden := record["delivered"].get("untold")):
         yield f" note: {c.name}: the inspector does not tell the type of {hidden} convolutions and products"
-    nothing = c.quantized and precision.type not in record["delivered"].get("heavy", {})
+    nothing = c.quantized and precision.type not in heavy
     if executed and precision.type not in executed and not nothing and "chosen" not in record:
         others = " and ".join(sorted(executed))
         yield f" note: {c.backend.name} here computes {precision.name} files in {others}, between casts"
-    inside, run = record["delivered"].get("heavy", {}).get(c.precision.type, 0), executed.get(c.precision.type, 0)
+    inside, run = heavy.get(c.precision.type, 0), executed.get(c.precision.type, 0)
     if c.quantized and 0 < run < inside:
         yield f" note: {c.name}: {inside - run} of {inside} {c.precision.name} nodes are not executed as such"
     if (_ratio(c, built) or 0) >= 1 and "chosen" not in record and c.precision.higher:

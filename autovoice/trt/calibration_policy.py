@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,7 +25,8 @@ _SUMS = ("Add", "Sub", "Sum")
 #: layers that compute nothing: a type of theirs is a conversion, or an error
 _NEUTRAL = ("CONSTANT", "CAST", "IDENTITY", "SHAPE", "QUANTIZE", "DEQUANTIZE")
 _FLOATS = ("FLOAT", "HALF")
-_HEAVY = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
+_CONVOLUTIONS = ("CONVOLUTION", "DECONVOLUTION")
+_HEAVY = (*_CONVOLUTIONS, "MATRIX_MULTIPLY")
 
 #: node of the graph → the type it computes in
 Held = dict[str, str]
@@ -33,8 +34,8 @@ Held = dict[str, str]
 
 def held_nodes(
     model: Path, named: Path, policy: Mapping[str, Any], keep: Mapping[str, Any], float16: bool
-) -> tuple[Held, set[str]]:
-    """What of `model` stays out of int8, and which of that are products.
+) -> tuple[Held, set[str], set[str]]:
+    """What of `model` stays out of int8, which of that are products, and the products that may be in it.
 
     `named` is the graph whose names the policy knows: in `model`, convolutions may have been merged into `a+b`, which
     is quantized if every part may be.
@@ -51,7 +52,7 @@ def held_nodes(
             held[node.name] = "float32"
         elif _delicate(node, constant) or (node.name in products and not chosen.issuperset(parts)):
             held[node.name] = high
-    return held, products & held.keys()
+    return held, products & held.keys(), products - held.keys()
 
 
 def hold(module: ModuleType, network: Any, held: Held, must: Collection[str]) -> int:
@@ -71,6 +72,18 @@ def hold(module: ModuleType, network: Any, held: Held, must: Collection[str]) ->
         fact = f"the network has no layer of node '{min(missing)}', which the policy keeps out of int8"
         raise BuildError(fact, "precision=int8 quantizes by explicit pairs, and needs no such layer")
     return count
+
+
+def prefer_int8(module: ModuleType, network: Any, products: Set[str]) -> int:
+    """Ask for int8 in the convolutions of those nodes; how many.
+
+    Not in other products: what TensorRT fuses around them, attention above all, its calibrators do not quantize.
+    """
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    found = [x for x in layers if x.type.name in _CONVOLUTIONS and products & set(nodes_of(x))]
+    for layer in found:
+        layer.precision = module.DataType.INT8
+    return len(found)
 
 
 def unscaled(network: Any, scales: Iterable[str]) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from autovoice.spec import POINTS
 from autovoice.trt.calibration_cache import ALGORITHMS, Cache, cache_from, given_cache, merged
 from autovoice.trt.calibration_feed import Arrays, batches_of, buffers, calibrator
 from autovoice.trt.calibration_groups import Group, Grouper
-from autovoice.trt.calibration_policy import held_nodes, hold, unscaled
+from autovoice.trt.calibration_policy import held_nodes, hold, prefer_int8, unscaled
 from autovoice.trt.config import add_profile, set_flag
 from autovoice.trt.log import Log
 from autovoice.trt.network import io_of
@@ -96,14 +96,18 @@ class _Calibration:
         return [flags.INT8, *([flags.FP16] if self.implicit["float16"] else [])]
 
     def apply_policy(self) -> list[Any]:
-        """Hold what may not be quantized in a higher type; the flag that makes this an obligation, if anything is."""
-        request, float16 = self.request, self.implicit["float16"]
-        held, products = held_nodes(
-            request.model, request.named or request.model, request.quantize, request.keep, float16
-        )
-        if not hold(self.module, self.network, held, products):
-            return []
-        return [self.module.BuilderFlag.OBEY_PRECISION_CONSTRAINTS]
+        """Hold what may not be quantized in a higher type, and ask for int8 where that is preferred; the flag for it.
+
+        What is held can be obeyed, as every layer has a kernel in a higher type; int8 can only be preferred. The two
+        flags exclude each other, and what is held has a kernel under either.
+        """
+        request, flags = self.request, self.module.BuilderFlag
+        named, float16 = request.named or request.model, self.implicit["float16"]
+        held, must, products = held_nodes(request.model, named, request.quantize, request.keep, float16)
+        constrained = hold(self.module, self.network, held, must)
+        if self.implicit["prefer_int8"] and prefer_int8(self.module, self.network, products):
+            return [flags.PREFER_PRECISION_CONSTRAINTS]
+        return [flags.OBEY_PRECISION_CONSTRAINTS] if constrained else []
 
     def given(self) -> bytes:
         """The user's cache, as it is. Raises CalibrationError where it is none of this calibrator and network."""

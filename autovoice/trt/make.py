@@ -56,6 +56,8 @@ def make_engine(
     told = {**inspector.summary(layers), "told_by": "inspector", "missed": missed, "untold": untold(layers, asked)}
     if request.implicit is None and not told["heavy"]:  # kernels that fuse everything tell their borders alone
         told |= {"file": made.types["file"], "heavy": made.types["heavy"], "told_by": "network"}
+    if request.implicit is not None:
+        told["quantized_by"] = "builder"
     return told | {"beside": [*beside, layers_of(engine).name]}
 
 

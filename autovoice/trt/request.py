@@ -20,8 +20,8 @@ Profile = Mapping[str, Mapping[str, Sequence[int]]]
 class Request:
     """One engine: the lowered graph, the type it computes in, its profiles, and what it depends on here.
 
-    `implicit` asks the tool to quantize by itself: {calibrator, min_share, float16}, fed by `samples`, or by a
-    calibration cache in its own format, `calibration_cache`; `quantize` is then the policy of what may be, by the
+    `implicit` asks the tool to quantize by itself: {calibrator, min_share, float16, prefer_int8}, fed by `samples`, or
+    by a calibration cache in its own format, `calibration_cache`; `quantize` is then the policy of what may be, by the
     names of the graph before its passes, `named`.
     """
 

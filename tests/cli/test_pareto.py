@@ -150,14 +150,14 @@ def test_a_timed_build_tells_the_time_of_the_whole(toy: Project) -> None:
     assert 5 <= latency["rounds"] <= 30
     assert list(latency["component_ms"]) == ["embedder", "synth", "limiter"]
     assert 0 < max(latency["component_ms"].values()) <= latency["ms"]
-    assert re.search(rf"\n component .* speed +time\n(?:.*\n)+ end to end .* {latency['ms']:.4g} ms +\S", out)
+    assert re.search(rf"\n component .* latency +time\n(?:.*\n)+ end to end .* {latency['ms']:.4g} ms +\S", out)
     assert toy.plan("timed=true")["latency"][0] == "reuse"
 
 
 def test_what_is_not_timed_says_nothing_of_it(master: Project) -> None:
     assert master.manifest["latency"] is None
     built = (master.root / "first_build.txt").read_text()
-    assert " speed " not in built
+    assert " latency " not in built
     assert "latency" not in built
 
 

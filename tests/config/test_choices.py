@@ -169,7 +169,7 @@ def test_what_a_quantized_build_is_compared_with() -> None:
 @pytest.mark.parametrize(
     ("higher", "expected"),
     [
-        ("int8", "precision.higher: 'int8' is this precision itself\n  higher: fp32"),
+        ("int8", "precision.higher: 'int8' is this precision itself\n  precision.higher=fp32"),
         ("fp23", "precision.higher: unknown precision 'fp23'\n  did you mean 'fp32'? available: fp16, fp32, int8"),
         (32, "precision.higher: must be a string, got 32\n  precision.higher=fp32, or precision.higher=null"),
     ],
@@ -187,6 +187,69 @@ def test_precisions_that_name_each_other_as_higher() -> None:
     assert made.faults == []
     assert c.precision.higher is not None
     assert (c.precision.higher.name, c.precision.higher.higher) == ("b", None)
+
+
+@pytest.mark.parametrize(("backend", "expected"), [("ort", "fp16"), ("trt", "fp32")])
+def test_what_it_is_compared_with_on_a_backend(backend: str, expected: str) -> None:
+    c = read({"backend": backend}, precision=INT8 | {"highers": {"trt": "fp32"}})
+    assert c.precision.higher is not None
+    assert c.precision.higher.name == expected
+    left_out = read({"backend": backend, "quantize": {"op_types": []}}, precision=INT8 | {"highers": {"trt": "fp32"}})
+    assert left_out.settled.precision.name == expected
+
+
+@pytest.mark.parametrize(
+    ("highers", "expected"),
+    [
+        ({"trt": "int8"}, "precision.highers.trt: 'int8' is this precision itself\n  precision.highers.trt=fp32"),
+        ({"trt": "fp23"}, "precision.highers.trt: unknown precision 'fp23'\n  did you mean 'fp32'?"),
+        ({"trx": "fp32"}, "precision.highers.trx: unknown backend 'trx'\n  did you mean 'trt'? available: ort, trt"),
+    ],
+    ids=["itself", "precision", "backend"],
+)
+def test_faults_of_what_it_is_compared_with_on_a_backend(highers: Any, expected: str) -> None:
+    (fault,) = faults_of(precision=INT8 | {"highers": highers})
+    assert fault.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("backend", "own", "expected"),
+    [
+        ("ort", {}, BASE),
+        ("trt", {}, Quantize(BASE.op_types, ("deep.*",), ("head.*",), True, False)),
+        ("trt", {"exclude": []}, Quantize(BASE.op_types, ("deep.*",), (), True, False)),
+        ("trt", {"include": ["mine.*"]}, Quantize(BASE.op_types, ("mine.*",), ("head.*",), True, False)),
+    ],
+    ids=["elsewhere", "there", "another key", "its own key lies above"],
+)
+def test_a_policy_on_a_backend_lies_under_the_components(backend: str, own: Any, expected: Quantize) -> None:
+    node = {"backend": backend, "quantizes": {"trt": {"include": ["deep.*"]}}}
+    assert read(node | ({"quantize": own} if own else {})).quantize == expected
+    assert read(node, precision=FP16).quantize is None
+
+
+@pytest.mark.parametrize(
+    ("quantizes", "expected"),
+    [
+        ({"trx": {}}, "component.encoder.quantizes.trx: unknown backend 'trx'\n  did you mean 'trt'?"),
+        (
+            {"trt": {"op_types": ["Cnv"]}},
+            "component.encoder.quantizes.trt.op_types: 'Cnv' cannot be quantized\n  did you",
+        ),
+        (
+            {"trt": {"exclud": []}},
+            "component.encoder.quantizes.trt.exclud: unknown key 'exclud'\n  did you mean 'exclude'",
+        ),
+    ],
+    ids=["backend", "operator", "key"],
+)
+def test_faults_of_a_policy_on_a_backend(quantizes: Any, expected: str) -> None:
+    (fault,) = faults_of({"quantizes": quantizes})
+    assert fault.startswith(expected)
+
+
+def test_a_fault_of_the_components_policy_is_told_once() -> None:
+    assert len(faults_of({"quantize": {"op_types": ["Cnv"]}, "quantizes": {"ort": {}, "trt": {}}})) == 1
 
 
 @pytest.mark.parametrize(

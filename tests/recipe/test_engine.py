@@ -121,7 +121,7 @@ def test_a_tool_that_quantizes_by_itself_is_fed_samples_and_no_ranges() -> None:
     steps = by_id(quantized("a", precision=precision, backend=backend))
     assert steps["a.lower"].fields["lowering"]["target"] == "autovoice.lowering.floating.keep_float32"
     build = steps["a.build"]
-    assert build.fields["implicit"] == {"calibrator": "minmax", "min_share": 0.5, "float16": True}
+    assert build.fields["implicit"] == {"calibrator": "minmax", "min_share": 0.5, "float16": True, "prefer_int8": True}
     assert build.needs["samples"] == "a.samples"
     assert not [i for i in steps if "ranges" in i or "observe" in i]
     assert build.fields["precision"]["type"] == "int8"

@@ -42,7 +42,7 @@ PROFILE = {
     "voiced": {"min": [1, 8], "opt": [1, 32], "max": [2, 64]},
     "units": {"min": [1, 2], "opt": [1, 9], "max": [2, 20]},
 }
-IMPLICIT = {"calibrator": "entropy2", "min_share": None, "float16": True}
+IMPLICIT = {"calibrator": "entropy2", "min_share": None, "float16": True, "prefer_int8": False}
 POLICY = {"op_types": ["Conv", "MatMul", "Gemm"], "include": [], "exclude": [], "first": True, "last": True}
 KEEP: dict[str, Any] = {"op_types": [], "nodes": [], "inputs": []}
 
@@ -539,8 +539,37 @@ def test_what_is_kept_is_held_in_float32(build: Build) -> None:
     assert build.layers() == types  # a shape computes no floats
 
 
+@pytest.mark.parametrize("kept", [[], ["conv_z"]])
+def test_int8_is_preferred_for_the_convolutions_that_the_policy_chooses(build: Build, kept: list[str]) -> None:
+    build.change(implicit=IMPLICIT | {"prefer_int8": True}, keep=KEEP | {"nodes": kept}).calibrate()
+    types = {x.name: x.precision.name for x in build.network.layers if x.precision_is_set}
+    last = "FLOAT" if kept else "INT8"
+    assert types == {
+        "up": "HALF",
+        "add": "HALF",
+        "exp": "HALF",
+        "softmax": "HALF",
+        "conv_a+conv_b": "INT8",
+        "conv_z": last,
+    }
+    assert all(x.output_types == {} for x in build.network.layers if x.precision.name == "INT8")  # the builder's
+    flags = build.trt.BuilderFlag
+    for config in (build.config, *(config for _, config in build.trt.built)):
+        assert config._flags - {flags.TF32} == {flags.INT8, flags.FP16, flags.PREFER_PRECISION_CONSTRAINTS}
+
+
+def test_without_a_convolution_to_prefer_what_is_held_is_an_obligation(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autovoice.trt.calibrators.held_nodes", lambda *_: ({"up": "float16"}, {"up"}, {"exp"}))
+    build.change(implicit=IMPLICIT | {"prefer_int8": True}).calibrate()
+    assert build.layers() == {"up": "HALF"}  # a product that is no convolution is left to the builder
+    assert build.config.get_flag(build.trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+    assert not build.config.get_flag(build.trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
+
+
 def test_nothing_held_needs_no_obligation(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autovoice.trt.calibrators.held_nodes", lambda *_: ({}, set()))
+    monkeypatch.setattr("autovoice.trt.calibrators.held_nodes", lambda *_: ({}, set(), set()))
     build.calibrate()
     assert not build.config.get_flag(build.trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
 
@@ -558,8 +587,10 @@ def test_a_merged_convolution_is_quantized_if_all_its_parts_may_be(tmp_path: Pat
     onnx.save(graph, named)
     assert held_nodes(model, named, POLICY, KEEP, True)[1] == {"up"}
     assert held_nodes(model, named, POLICY | {"exclude": ["conv_b"]}, KEEP, True)[1] == {"up", "conv_a+conv_b"}
-    held, _ = held_nodes(model, named, POLICY, KEEP | {"nodes": ["conv_b"]}, True)
+    held, _, _ = held_nodes(model, named, POLICY, KEEP | {"nodes": ["conv_b"]}, True)
     assert held["conv_a+conv_b"] == "float32"
+    assert held_nodes(model, named, POLICY, KEEP, True)[2] == {"conv_a+conv_b", "conv_z"}
+    assert held_nodes(model, named, POLICY | {"exclude": ["conv_b"]}, KEEP, True)[2] == {"conv_z"}
 
 
 def test_a_sum_of_tensors_is_held_and_a_bias_is_not(tmp_path: Path) -> None:
