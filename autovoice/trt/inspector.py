@@ -13,6 +13,9 @@ from typing import Any
 #: layers that only move, make or reformat values
 _NEUTRAL = ("Reformat", "NoOp", "Constant", "Shuffle", "Reshape", "ShapeHostToDevice", "Signal", "Wait", "Cast")
 _HEAVY = ("Convolution", "Deconvolution", "Gemm", "MatrixMultiply", "FullyConnected")
+#: kinds that multiply nothing, though they may be named after the product that they read from or write for: copies,
+#: and kernels that the compiler writes, elementwise and reducing; its products are kernels of their own
+_BESIDE = ("Reformat", "kgen")
 #: what stands in a tensor's format or type → autovoice's name; the first that is found counts
 _TYPES = (
     ("bfloat16", ("bf16", "bfloat16")),
@@ -83,7 +86,7 @@ def _layer(entry: Any, heavy: set[str]) -> Layer:
         _types(entry.get("Inputs", ())),
         _types(entry.get("Outputs", ())),
         str(entry.get("TacticName", "")),
-        (known or by_kind) and kind != "Reformat",
+        (known or by_kind) and kind not in _BESIDE,
     )
 
 

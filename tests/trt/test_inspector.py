@@ -66,6 +66,14 @@ def test_a_generated_kernel_counts_by_what_it_writes() -> None:
     assert (kernel.heavy, kernel.type, kernel.nodes) == (False, "float16", ("node_leaky_relu", "node_div"))
 
 
+@pytest.mark.parametrize("entry", [KERNEL, COPY], ids=["generated", "copy"])
+def test_what_is_named_after_a_product_and_multiplies_nothing(entry: Any) -> None:
+    """A transposition in front of a float16 product may read the int8 values that another one wrote."""
+    beside = {**entry, "Inputs": io("Int8"), "Metadata": "[ONNX Layer: node_Conv_3]"}
+    assert not layers(beside)[0].heavy
+    assert layers({**beside, "LayerType": "gemm"})[0].heavy
+
+
 @pytest.mark.parametrize("entry", [SHAPES, NOTHING, COPY], ids=["shapes", "no operation", "copy"])
 def test_what_only_moves_values_computes_in_no_type(entry: Any) -> None:
     assert layers(entry)[0].type is None
