@@ -126,11 +126,12 @@ def check_choices(component: Component, faults: list[Fault]) -> None:
         fact = f"{backend.name} runs a component's own module, and this one is {kind}"
         fix = "fuse=null" if component.members else f"component.{component.name}.backend=onnxruntime"
         faults.append(Fault(f"{component.place}.backend", fact, fix))
-    if component.raced and precision.higher is not None:
-        higher = precision.higher
-        if higher.type not in backend.types or higher.quantize is not None:
-            fact = f"{backend.name} cannot be timed in {higher.name} ({higher.type})"
-            faults.append(Fault("precision.higher", fact, "a floating point precision that it runs: fp32"))
+    higher = component.higher if component.raced else None
+    if higher is not None and (higher.type not in backend.types or higher.quantize is not None):
+        fact = f"{backend.name} cannot be timed in {higher.name} ({higher.type})"
+        key = f".{backend.name if backend.name in precision.highers else 'default'}"
+        where = f"precision.higher{key if len(precision.highers) > 1 else ''}"
+        faults.append(Fault(where, fact, f"{where}=fp32, or another floating point precision that it runs"))
     if loader_of(backend.target) is None:
         fact = f"nothing could load what {backend.target} builds: it has no name to be found by"
         fix = f'register the class: [project.entry-points."{GROUP}"] {backend.name} = "package.module:Class"'
@@ -218,7 +219,7 @@ def check_example(tensor: Tensor, faults: list[Fault]) -> None:
 
 def _used(component: Component) -> list[str]:
     """The precisions that the component's engine may be of."""
-    higher = component.precision.higher if component.raced and component.only_if_faster else None
+    higher = component.higher if component.raced and component.only_if_faster else None
     return [component.settled.precision.judged_as, *([higher.judged_as] if higher is not None else [])]
 
 

@@ -181,7 +181,7 @@ def _engines(
 
 def _used(c: Component, build: Record) -> Precision:
     """The precision of the engine: what was asked, or the higher one where that is faster or the policy says so."""
-    higher = c.precision.higher
+    higher = c.higher
     if higher is not None and build.result.get("chosen") == higher.name:
         return higher
     return c.settled.precision

@@ -39,7 +39,7 @@ INT8 = Precision(
     scope="heavy",
     quantize=POLICY,
     lowerings={"onnxruntime": Target("autovoice.lowering.integer.to_u8s8")},
-    higher=FP32,
+    highers={"default": FP32},
 )
 NPZ = Calibration("npz", source=Target("autovoice.calibration.sources.npz"), files=(("data.npz", Path("data.npz")),))
 ORT = Backend("onnxruntime", "autovoice.backends.onnxruntime.OnnxRuntime", ("float32", "float16"))

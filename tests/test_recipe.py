@@ -165,7 +165,7 @@ def test_the_inputs_cover_all_that_is_declared_whatever_is_built() -> None:
 # -- calibration -------------------------------------------------------------------------------------
 
 #: an int8 build without anything to be compared with
-ALONE = replace(INT8, higher=None)
+ALONE = replace(INT8, highers={})
 SPEECH = Calibration("speech", "pipeline", Target("autovoice.calibration.sources.synthetic", {"dims": {}}))
 NOTHING = Quantize()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autovoice.errors import AutovoiceError, Fault, choices
 from autovoice.recipe.environment import environment_of, runs_here, variants
@@ -32,7 +32,7 @@ def fitted(c: Component, order: Order, faults: list[Fault]) -> tuple[Component, 
     """The component on the first backend that fits, without one on the last, whose own faults then say the rest."""
     passed: list[str] = []
     for backend in order.backends:
-        on = c.on(backend)
+        on = replace(c, backend=backend)
         why = why_not(on)
         if why is None:
             return on, Choice(c.name, order.name, backend.name, tuple(passed))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,13 +10,12 @@ from autovoice.config.auto import Order
 from autovoice.config.calibration import read_calibration
 from autovoice.config.example import override
 from autovoice.config.lookup import AUTO, Lookup
-from autovoice.config.own_options import check_backend
+from autovoice.config.quantize import read_quantize
 from autovoice.config.reader import Reader
 from autovoice.errors import AutovoiceError, Fault, choices, nearest
 from autovoice.locate import located
 from autovoice.spec import (
     AUDIO_METRICS,
-    QUANTIZABLE,
     Backend,
     Calibration,
     Gate,
@@ -116,31 +114,33 @@ class ChoiceReader:
             r.take("scope", str, "all"),
             self.quantize(r, None),
             {name: self.target(t) for name, t in r.children("lowerings", _FUNCTION)},
-            None if compared else self.higher(r, "higher"),
             {} if compared else self.highers(r),
             self.implicit(r),
             r.take("gates", str, name),
         )
         if spec.scope not in ("all", "heavy"):
             r.fault("scope", f"unknown scope '{spec.scope}'", "all, or heavy")
-        r.taken |= {"higher", "highers"}
+        r.taken.add("higher")
         if spec.type not in COMPUTE_TYPES:
             r.fault("type", f"unknown compute type '{spec.type}'", nearest(spec.type, COMPUTE_TYPES))
         r.done()
         return spec
 
-    def highers(self, r: Reader) -> dict[str, Precision]:
-        """By backend, under `highers:`."""
-        h = r.child("highers", "{tensorrt: fp16}")
-        for backend in h.data:
-            check_backend(self.lookup, h, str(backend), str(backend))
-        found = {str(backend): self.higher(h, str(backend), r.data.get("name")) for backend in h.data}
-        return {backend: precision for backend, precision in found.items() if precision is not None}
+    def highers(self, r: Reader) -> dict[str, Precision | None]:
+        """What is named under `higher:`, as `default`, or by backend."""
+        value = r.raw("higher")
+        if not isinstance(value, Mapping):
+            return {"default": self.higher(r, "higher", r.data.get("name"))}
+        h, names = Reader(value, r.path("higher"), self.faults), ["default", *self.backend_names()]
+        for key in (str(k) for k in value):
+            if key not in names:
+                h.fault(key, f"unknown backend '{key}'", nearest(key, names))
+        return {str(key): self.higher(h, str(key), r.data.get("name")) for key in value}
 
-    def higher(self, r: Reader, key: str, of: str | None = None) -> Precision | None:
+    def higher(self, r: Reader, key: str, of: Any) -> Precision | None:
         """The precision named there; it is none that is asked for as `of`."""
         name = r.take(key, str, None, "fp32")
-        if name is None or name == (of or r.data.get("name")):
+        if name is None or name == of:
             if name is not None:
                 r.fault(key, f"'{name}' is this precision itself", override(r.path(key), "fp32"))
             return None
@@ -172,20 +172,15 @@ class ChoiceReader:
 
     def quantize(self, r: Reader, base: Quantize | None) -> Quantize | None:
         """The policy under `quantize:`, key by key over `base`; None where there is neither."""
-        if r.raw("quantize") is None:
-            return base
-        return self.quantize_keys(r.child("quantize", "{op_types: [Conv, MatMul]}"), base)
+        return read_quantize(r, base, self.backend_names)
 
-    def quantize_keys(self, q: Reader, base: Quantize | None) -> Quantize:
-        """A policy's keys, each over `base`'s."""
-        old = base or Quantize()
-        lists = {k: q.strings(k) for k in ("op_types", "include", "exclude") if q.raw(k) is not None}
-        for op in lists.get("op_types", ()):
-            if op not in QUANTIZABLE:
-                q.fault("op_types", f"'{op}' cannot be quantized", nearest(op, QUANTIZABLE))
-        spec = replace(old, **lists, first=q.take("first", bool, old.first), last=q.take("last", bool, old.last))
-        q.done()
-        return spec
+    def backend_names(self) -> list[str]:
+        """Every option of the group, and the nodes that components have in place of one."""
+        components = self.data.get("component")
+        nodes = [self.data, *(components.values() if isinstance(components, Mapping) else ())]
+        own = [node["backend"] for node in nodes if isinstance(node, Mapping) and "backend" in node]
+        names = [str(b["name"]) for b in own if isinstance(b, Mapping) and "name" in b]
+        return list(dict.fromkeys([*(n for n in self.lookup.names("backend") if n != AUTO), *names]))
 
     # -- backend, gate, calibration ---------------------------------------------------------------
 

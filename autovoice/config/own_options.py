@@ -17,15 +17,10 @@ def read_options(lookup: Lookup, r: Reader, backends: Iterable[Backend]) -> dict
     found: dict[str, dict[str, Any]] = {}
     for name, own in r.children("options", "{option: value}", "tensorrt"):
         if name not in listed:
-            check_backend(lookup, own, "", name)
+            names = [n for n in lookup.names("backend") if n != AUTO]
+            if name not in names:
+                own.fault("", f"unknown backend '{name}'", nearest(name, names))
         for key in (k for k in own.data if k not in listed.get(name, own.data)):
             own.fault(key, f"{name} has no option '{key}'", nearest(key, listed[name]))
         found[name] = own.data
     return found
-
-
-def check_backend(lookup: Lookup, r: Reader, key: str, name: str) -> None:
-    """A fault at `key` where there is no such backend."""
-    names = [n for n in lookup.names("backend") if n != AUTO]
-    if name not in names:
-        r.fault(key, f"unknown backend '{name}'", nearest(name, names))

@@ -13,7 +13,7 @@ from autovoice.config.example import override
 from autovoice.config.fuse import check_targets, read_groups, shared_by
 from autovoice.config.lookup import Lookup
 from autovoice.config.mismatch import read_policy
-from autovoice.config.own_options import check_backend, read_options
+from autovoice.config.own_options import read_options
 from autovoice.config.reader import NAME, Reader
 from autovoice.errors import Fault, choices, nearest
 from autovoice.expr import ExprError, canonical
@@ -149,8 +149,7 @@ class SpecReader(ChoiceReader):
             backend=among[-1].with_options(own),
             gate=self.choice(r, "gate", self.gate),
             calibration=self.choice(r, "calibration", self.calibration),
-            quantize=self.policy(r, precision, None),
-            quantizes=self.policies(r, precision),
+            quantize=self.policy(r, precision),
             only_if_faster=self.shared(r, "only_if_faster", bool, False),
             on_mismatch=on_mismatch,
             fallback=None if fallback is None else fallback.with_options(own),
@@ -165,22 +164,12 @@ class SpecReader(ChoiceReader):
             order = replace(backend, backends=tuple(b.with_options(own) for b in backend.backends))
             spec, made = fitted(spec, order, self.faults)
             self.made.append(made)
-            return spec
-        return spec.on(spec.backend)
+        return spec
 
-    def policy(self, r: Reader, precision: Precision, there: Quantize | None) -> Quantize | None:
-        """The component's `quantize:` over its precision's, or over what it is `there`; None for one that has none."""
-        own = self.quantize(r, there or precision.quantize)
+    def policy(self, r: Reader, precision: Precision) -> Quantize | None:
+        """The component's `quantize:` over its precision's; of no meaning for a precision that has none."""
+        own = self.quantize(r, precision.quantize)
         return None if precision.quantize is None else own
-
-    def policies(self, r: Reader, precision: Precision) -> dict[str, Quantize]:
-        """The same on each backend under `quantizes:`, whose keys lie over the precision's and under `quantize:`."""
-        found = {}
-        for backend, q in r.children("quantizes", "{exclude: [head.*]}", "backend"):
-            check_backend(self.lookup, q, "", backend)
-            there = self.quantize_keys(q, precision.quantize)
-            found[backend] = self.policy(Reader(r.data, "", []), precision, there)  # its own faults are told already
-        return {backend: policy for backend, policy in found.items() if policy is not None}
 
     def onnx(self, r: Reader, value: Any) -> OnnxFile:
         """A path, or {path, data}; files called like the ONNX file with something appended are its data too."""

@@ -91,8 +91,8 @@ def export_of(c: Component) -> str:
 
 def higher(c: Component) -> Component:
     """The same component in the precision that its quantized build is compared with."""
-    assert c.precision.higher is not None
-    return replace(c, precision=c.precision.higher, quantize=None)
+    assert c.higher is not None
+    return replace(c, precision=c.higher, quantize=None)
 
 
 def target(t: Target) -> dict[str, Any]:
@@ -110,9 +110,10 @@ def loader(b: Backend) -> dict[str, Any]:
 
 
 def policy(c: Component) -> dict[str, Any]:
-    """What is quantized, as plain data."""
+    """What is quantized on its backend, as plain data."""
     assert c.quantize is not None
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(c.quantize).items()}
+    there = asdict(c.quantize.on(c.backend.name))
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in there.items() if k != "only_on"}
 
 
 def model(c: Component) -> dict[str, Any]:

@@ -39,7 +39,8 @@ class Quantize:
 
     Those of `op_types`; of them, where `include` is given, only what its patterns match; never what `exclude`
     matches, nor the first or the last quantizable node of the graph where these are False. A pattern (shell style)
-    is matched against a node's name and the names of its weights.
+    is matched against a node's name and the names of its weights. `only_on` are the backends of those excluded patterns
+    that count on some alone.
     """
 
     op_types: tuple[str, ...] = ()
@@ -47,6 +48,12 @@ class Quantize:
     exclude: tuple[str, ...] = ()
     first: bool = True
     last: bool = True
+    only_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def on(self, backend: str) -> Quantize:
+        """The policy there: without what it excludes elsewhere."""
+        kept = tuple(p for p in self.exclude if backend in self.only_on.get(p, (backend,)))
+        return replace(self, exclude=kept, only_on={})
 
 
 @dataclass(frozen=True)
@@ -73,10 +80,10 @@ class Precision:
     it is, and that is no failure; all: every graph with floating point must compute in the type somewhere.
     `gates` is the name under which gates know it, its own unless given;
     `quantize` is the policy of a precision whose scales come from calibration, None for all others; `lowerings`
-    replace `lowering` on the backends they name; `higher` is what a component becomes that the policy leaves out whole,
-    and what a quantized build is compared with, `highers` the same on the backends they name. `implicit` says how a
-    tool that can choose for itself which layers are quantized does so, on a backend whose environment has that;
-    elsewhere the lowering is explicit.
+    replace `lowering` on the backends they name; `highers` are what a component becomes that the policy leaves out
+    whole, and what a quantized build is compared with, by backend and as `default`. `implicit` says how a tool that can
+    choose for itself which layers are quantized does so, on a backend whose environment has that; elsewhere the
+    lowering is explicit.
     """
 
     name: str
@@ -86,10 +93,13 @@ class Precision:
     scope: str = "all"
     quantize: Quantize | None = None
     lowerings: Mapping[str, Target] = field(default_factory=dict)
-    higher: Precision | None = None
-    highers: Mapping[str, Precision] = field(default_factory=dict)
+    highers: Mapping[str, Precision | None] = field(default_factory=dict)
     implicit: Implicit | None = None
     gates: str = ""
+
+    def higher_on(self, backend: str) -> Precision | None:
+        """Of `highers` the one that counts there."""
+        return self.highers.get(backend, self.highers.get("default"))
 
     @property
     def judged_as(self) -> str:

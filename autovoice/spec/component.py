@@ -39,8 +39,7 @@ class Component:
     """One engine: a module, an ONNX file, or `members` merged into one; its wires, and the choices made for it.
 
     `on_mismatch` says what happens where it is loaded and does not fit: fail, rebuild, or the name of `fallback`.
-    `options` are its own, by backend; `backend` and `fallback` have them already. `quantizes` are its policies on the
-    backends they name, in place of `quantize`.
+    `options` are its own, by backend; `backend` and `fallback` have them already.
     """
 
     name: str
@@ -54,7 +53,6 @@ class Component:
     gate: Gate
     calibration: Calibration = Calibration("none")
     quantize: Quantize | None = None
-    quantizes: Mapping[str, Quantize] = field(default_factory=dict)
     only_if_faster: bool = False
     on_mismatch: str = FAIL
     fallback: Backend | None = None
@@ -70,12 +68,6 @@ class Component:
         """What is exported and referenced one by one: its members in order, or itself."""
         return self.members or (self,)
 
-    def on(self, backend: Backend) -> Component:
-        """The component on a backend, with what its policy and its precision are there."""
-        precision, name = self.precision, backend.name
-        there = replace(precision, higher=precision.highers.get(name, precision.higher))
-        return replace(self, backend=backend, precision=there, quantize=self.quantizes.get(name, self.quantize))
-
     @property
     def place(self) -> str:
         """Where it stands in the configuration."""
@@ -89,9 +81,14 @@ class Component:
     @property
     def settled(self) -> Component:
         """Itself; or, where the policy of a quantized precision leaves out all of it, in the `higher` one."""
-        if self.quantize is None or self.quantize.op_types or self.precision.higher is None:
+        if self.quantize is None or self.quantize.op_types or self.higher is None:
             return self
-        return replace(self, precision=self.precision.higher, quantize=None)
+        return replace(self, precision=self.higher, quantize=None)
+
+    @property
+    def higher(self) -> Precision | None:
+        """What its precision is compared with on its backend; None for one that is not."""
+        return self.precision.higher_on(self.backend.name)
 
     @property
     def stand_in(self) -> Component | None:
@@ -109,4 +106,4 @@ class Component:
     @property
     def raced(self) -> bool:
         """True where the build is timed against one of a higher precision."""
-        return self.quantized and self.precision.higher is not None
+        return self.quantized and self.higher is not None

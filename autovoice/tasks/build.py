@@ -62,7 +62,7 @@ def summary(built: Built) -> str:
 def _row(c: Component, built: Built) -> list[str]:
     record = built.records[engine_of(c)].result
     ratio = _ratio(c, built)
-    race = f"{ratio:.2f}× {c.precision.higher.name}" if ratio is not None and c.precision.higher else ""
+    race = f"{ratio:.2f}× {c.higher.name}" if ratio is not None and c.higher else ""
     return [
         c.name,
         c.precision.name,
@@ -84,7 +84,8 @@ def _delivered(c: Component, record: Mapping[str, Any]) -> str:
     counts = record["delivered"].get(kind, record["delivered"]["file"])
     if c.precision.type == "tfloat32":  # a way to multiply float32, which no tool tells of a layer
         return f"fp32 {counts.get('float32', 0)}/{sum(counts.values())} {unit}, {c.precision.name} allowed"
-    if c.quantized and c.precision.type not in counts and "quantized_by" not in record["delivered"]:
+    chosen = "quantized_by" in record["delivered"] and counts  # by the builder, which may choose none
+    if c.quantized and c.precision.type not in counts and not chosen:
         return f"nothing of its {sum(counts.values())} Conv/MatMul to quantize" if counts else "nothing to quantize"
     return f"{c.precision.name} {counts.get(c.precision.type, 0)}/{sum(counts.values())} {unit}"
 
@@ -173,8 +174,9 @@ def _notes(c: Component, built: Built) -> Iterator[str]:
     if missed := record["delivered"].get("missed"):
         yield f" note: {c.name}: {missed} layers to be {c.precision.name} came out in a higher type; see task=inspect"
     heavy = record["delivered"].get("heavy", {})
-    if record["delivered"].get("quantized_by") and precision.type not in heavy:
-        fix = "precision=int8 quantizes by explicit pairs"
+    if "quantized_by" in record["delivered"] and heavy and precision.type not in heavy:
+        preferred = precision.implicit is not None and precision.implicit.prefer_int8
+        fix = "precision=int8 writes explicit pairs" if preferred else "precision.implicit.prefer_int8=true asks for it"
         yield f" note: {c.name}: the builder put none of {sum(heavy.values())} Conv/MatMul in {precision.type}; {fix}"
     if record["delivered"].get("told_by") == "inspector" and (hidden := record["delivered"].get("untold")):
         yield f" note: {c.name}: the inspector does not tell the type of {hidden} convolutions and products"
@@ -185,8 +187,8 @@ def _notes(c: Component, built: Built) -> Iterator[str]:
     inside, run = heavy.get(c.precision.type, 0), executed.get(c.precision.type, 0)
     if c.quantized and 0 < run < inside:
         yield f" note: {c.name}: {inside - run} of {inside} {c.precision.name} nodes are not executed as such"
-    if (_ratio(c, built) or 0) >= 1 and "chosen" not in record and c.precision.higher:
-        higher, name = c.precision.higher.name, c.precision.name
+    if (_ratio(c, built) or 0) >= 1 and "chosen" not in record and c.higher:
+        higher, name = c.higher.name, c.precision.name
         yield f" note: {c.name} is slower in {name} than in {higher}; only_if_faster=true keeps {higher} there"
     for part in c.parts:
         weights = built.records[export_of(part)].result.get("weights", {})

@@ -1,4 +1,4 @@
-"""What is not to be computed in int8 where the builder chooses: what a policy leaves out, and what it keeps."""
+"""What is to be computed in int8 where the builder chooses, and what is not: what a policy leaves out, and keeps."""
 
 from __future__ import annotations
 
@@ -74,13 +74,17 @@ def hold(module: ModuleType, network: Any, held: Held, must: Collection[str]) ->
     return count
 
 
-def prefer_int8(module: ModuleType, network: Any, products: Set[str]) -> int:
-    """Ask for int8 in the convolutions of those nodes; how many.
+def prefer_int8(module: ModuleType, network: Any, products: Set[str], held: Held) -> int:
+    """Ask for int8 in the convolutions of those nodes, but for what is held; how many.
 
     Not in other products: what TensorRT fuses around them, attention above all, its calibrators do not quantize.
     """
     layers = [network.get_layer(i) for i in range(network.num_layers)]
-    found = [x for x in layers if x.type.name in _CONVOLUTIONS and products & set(nodes_of(x))]
+    found = [
+        x
+        for x in layers
+        if x.type.name in _CONVOLUTIONS and products & set(nodes_of(x)) and held.keys().isdisjoint(nodes_of(x))
+    ]
     for layer in found:
         layer.precision = module.DataType.INT8
     return len(found)

@@ -31,7 +31,7 @@ _ANEW = "precision.implicit.cache=null calibrates anew, from samples"
 
 
 def calibrate(module: ModuleType, builder: Any, network: Any, config: Any, request: Request, log: Log) -> bytes:
-    """Make a build an implicit INT8 one: its flags, the types of what the policy leaves out, a calibrator.
+    """Make a build an implicit INT8 one: its flags, the types of what the policy chooses and leaves out, a calibrator.
 
     Returns the calibration cache it is built from. Raises CalibrationError for samples or a given cache that do not
     fit, and BuildError where a calibration fails.
@@ -99,13 +99,13 @@ class _Calibration:
         """Hold what may not be quantized in a higher type, and ask for int8 where that is preferred; the flag for it.
 
         What is held can be obeyed, as every layer has a kernel in a higher type; int8 can only be preferred. The two
-        flags exclude each other, and what is held has a kernel under either.
+        flags exclude each other: where int8 is preferred, the engine is asked whether it kept to what is held.
         """
         request, flags = self.request, self.module.BuilderFlag
         named, float16 = request.named or request.model, self.implicit["float16"]
         held, must, products = held_nodes(request.model, named, request.quantize, request.keep, float16)
         constrained = hold(self.module, self.network, held, must)
-        if self.implicit["prefer_int8"] and prefer_int8(self.module, self.network, products):
+        if self.implicit["prefer_int8"] and prefer_int8(self.module, self.network, products, held):
             return [flags.PREFER_PRECISION_CONSTRAINTS]
         return [flags.OBEY_PRECISION_CONSTRAINTS] if constrained else []
 

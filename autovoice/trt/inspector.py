@@ -13,9 +13,8 @@ from typing import Any
 #: layers that only move, make or reformat values
 _NEUTRAL = ("Reformat", "NoOp", "Constant", "Shuffle", "Reshape", "ShapeHostToDevice", "Signal", "Wait", "Cast")
 _HEAVY = ("Convolution", "Deconvolution", "Gemm", "MatrixMultiply", "FullyConnected")
-#: kinds that multiply nothing, though they may be named after the product that they read from or write for: copies,
-#: and kernels that the compiler writes, elementwise and reducing; its products are kernels of their own
-_BESIDE = ("Reformat", "kgen")
+#: what the compiler calls the kernels that it writes where they multiply: _gemm_mha_v2 is a whole attention
+_PRODUCTS = re.compile(r"gemm|gemv|mha|conv|_Fc|Dot")
 #: what stands in a tensor's format or type → autovoice's name; the first that is found counts
 _TYPES = (
     ("bfloat16", ("bf16", "bfloat16")),
@@ -86,8 +85,13 @@ def _layer(entry: Any, heavy: set[str]) -> Layer:
         _types(entry.get("Inputs", ())),
         _types(entry.get("Outputs", ())),
         str(entry.get("TacticName", "")),
-        (known or by_kind) and kind not in _BESIDE,
+        (known or by_kind) and not _beside(kind, f"{entry.get('Name', '')} {entry.get('TacticName', '')}"),
     )
+
+
+def _beside(kind: str, called: str) -> bool:
+    """Of what is named after a product, copies and kernels that only move or scale what it reads or writes."""
+    return kind == "Reformat" or (kind == "kgen" and not _PRODUCTS.search(called))
 
 
 def _nodes(metadata: str) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from autovoice.machine import gpu_shared
 from autovoice.measure.precision import heavy_types
 from autovoice.trt import inspector
 from autovoice.trt.builder import BuiltEngine, engine_from_request
+from autovoice.trt.calibration_policy import held_nodes
 from autovoice.trt.log import Log
 from autovoice.trt.options import session_options
 from autovoice.trt.request import Request
@@ -106,9 +107,11 @@ def check_types(layers: list[inspector.Layer], asked: Mapping[str, str], request
     """How many layers of a quantized build came out in a higher type than the graph gives them.
 
     `asked` is the type of every convolution and product. Raises PrecisionError for any that should be floating point
-    of one type and is another, and where the builder chooses for itself, for a share below the least.
+    of one type and is another, and where the builder chooses for itself, for one that is to stay out of int8 and is in
+    it, and for a share below the least.
     """
     if request.implicit is not None:
+        _check_held(layers, request)
         _check_share(layers, request)
         return 0
     wrong = []
@@ -128,6 +131,17 @@ def untold(layers: list[inspector.Layer], asked: Mapping[str, str]) -> int:
     """How many convolutions and products the inspector says nothing of: their type is not proven."""
     told = {part for x in layers if x.heavy and x.type for n in x.nodes for part in (n, *n.split("+"))}
     return sum(name not in told for name in asked)
+
+
+def _check_held(layers: list[inspector.Layer], request: Request) -> None:
+    """The builder may prefer other types than it was asked for; what the policy leaves out is not its to choose."""
+    assert request.implicit is not None
+    named, float16 = request.named or request.model, request.implicit["float16"]
+    _, must, _ = held_nodes(request.model, named, request.quantize, request.keep, float16)
+    for layer in (x for x in layers if x.heavy and x.type == request.precision):
+        if found := must.intersection(layer.nodes):
+            fact = f"'{min(found)}' is to stay out of {request.precision}, and the builder computes it so"
+            raise PrecisionError(fact, "precision.implicit.prefer_int8=false makes what is left out an obligation")
 
 
 def _check_share(layers: list[inspector.Layer], request: Request) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from autovoice.config.schema import SpecReader
 from autovoice.errors import Fault, nearest
+from autovoice.recipe.step import policy
 from autovoice.spec import Calibration, Component, Quantize, Target
 from tests.builders import write_tree
 
@@ -158,9 +159,9 @@ def test_faults_of_a_policy(own: Any, expected: str) -> None:
 
 def test_what_a_quantized_build_is_compared_with() -> None:
     c = read()
-    assert c.precision.higher is not None
-    assert (c.precision.higher.name, c.precision.higher.type) == ("fp16", "float16")
-    assert c.precision.higher.higher is None  # one comparison, no chain of them
+    assert c.higher is not None
+    assert (c.higher.name, c.higher.type) == ("fp16", "float16")
+    assert c.higher.highers == {}  # one comparison, no chain of them
     assert c.raced
     assert not read(precision=INT8 | {"higher": None}).raced
     assert not read({"quantize": {"op_types": []}}).raced
@@ -185,71 +186,96 @@ def test_precisions_that_name_each_other_as_higher() -> None:
     made = SpecReader(reader().data | {"precision": "a"}, lambda g, n, w: both.get(n) or lookup(g, n, w))
     (c,) = made.build().components
     assert made.faults == []
-    assert c.precision.higher is not None
-    assert (c.precision.higher.name, c.precision.higher.higher) == ("b", None)
+    assert c.higher is not None
+    assert (c.higher.name, dict(c.higher.highers)) == ("b", {})
+
+
+BY_BACKEND = {"default": "fp16", "trt": "fp32"}
 
 
 @pytest.mark.parametrize(("backend", "expected"), [("ort", "fp16"), ("trt", "fp32")])
 def test_what_it_is_compared_with_on_a_backend(backend: str, expected: str) -> None:
-    c = read({"backend": backend}, precision=INT8 | {"highers": {"trt": "fp32"}})
-    assert c.precision.higher is not None
-    assert c.precision.higher.name == expected
-    left_out = read({"backend": backend, "quantize": {"op_types": []}}, precision=INT8 | {"highers": {"trt": "fp32"}})
+    c = read({"backend": backend}, precision=INT8 | {"higher": BY_BACKEND})
+    assert c.higher is not None
+    assert c.higher.name == expected
+    left_out = read({"backend": backend, "quantize": {"op_types": []}}, precision=INT8 | {"higher": BY_BACKEND})
     assert left_out.settled.precision.name == expected
 
 
+def test_nothing_to_compare_with_on_a_backend() -> None:
+    some = INT8 | {"higher": {"default": "fp16", "trt": None}}
+    assert not read({"backend": "trt"}, precision=some).raced
+    assert read({"backend": "ort"}, precision=some).raced
+    assert not read({"backend": "ort"}, precision=INT8 | {"higher": {"trt": "fp16"}}).raced
+
+
 @pytest.mark.parametrize(
-    ("highers", "expected"),
+    ("higher", "expected"),
     [
-        ({"trt": "int8"}, "precision.highers.trt: 'int8' is this precision itself\n  precision.highers.trt=fp32"),
-        ({"trt": "fp23"}, "precision.highers.trt: unknown precision 'fp23'\n  did you mean 'fp32'?"),
-        ({"trx": "fp32"}, "precision.highers.trx: unknown backend 'trx'\n  did you mean 'trt'? available: ort, trt"),
+        ({"trt": "int8"}, "precision.higher.trt: 'int8' is this precision itself\n  precision.higher.trt=fp32"),
+        ({"trt": "fp23"}, "precision.higher.trt: unknown precision 'fp23'\n  did you mean 'fp32'?"),
+        (
+            {"trx": "fp32"},
+            "precision.higher.trx: unknown backend 'trx'\n  did you mean 'trt'? available: default, ort, ",
+        ),
+        ({"trt": 3}, "precision.higher.trt: must be a string, got 3\n  precision.higher.trt=fp32"),
     ],
-    ids=["itself", "precision", "backend"],
+    ids=["itself", "precision", "backend", "number"],
 )
-def test_faults_of_what_it_is_compared_with_on_a_backend(highers: Any, expected: str) -> None:
-    (fault,) = faults_of(precision=INT8 | {"highers": highers})
+def test_faults_of_what_it_is_compared_with_on_a_backend(higher: Any, expected: str) -> None:
+    (fault,) = faults_of(precision=INT8 | {"higher": higher})
     assert fault.startswith(expected)
 
 
-@pytest.mark.parametrize(
-    ("backend", "own", "expected"),
-    [
-        ("ort", {}, BASE),
-        ("trt", {}, Quantize(BASE.op_types, ("deep.*",), ("head.*",), True, False)),
-        ("trt", {"exclude": []}, Quantize(BASE.op_types, ("deep.*",), (), True, False)),
-        ("trt", {"include": ["mine.*"]}, Quantize(BASE.op_types, ("mine.*",), ("head.*",), True, False)),
-    ],
-    ids=["elsewhere", "there", "another key", "its own key lies above"],
-)
-def test_a_policy_on_a_backend_lies_under_the_components(backend: str, own: Any, expected: Quantize) -> None:
-    node = {"backend": backend, "quantizes": {"trt": {"include": ["deep.*"]}}}
-    assert read(node | ({"quantize": own} if own else {})).quantize == expected
-    assert read(node, precision=FP16).quantize is None
+HALF_OF_IT: list[Any] = ["head.*", {"pattern": "deep.*", "backends": ["trt"]}]
+
+
+@pytest.mark.parametrize(("backend", "expected"), [("ort", ["head.*"]), ("trt", ["head.*", "deep.*"])])
+def test_what_is_excluded_on_some_backends_alone(backend: str, expected: list[str]) -> None:
+    c = read({"backend": backend, "quantize": {"exclude": HALF_OF_IT}})
+    rest = {"op_types": ["Conv", "MatMul"], "include": ["blocks.*"], "first": True, "last": False}
+    assert policy(c) == rest | {"exclude": expected}
+    said = INT8["quantize"] | {"exclude": HALF_OF_IT}
+    assert policy(read({"backend": backend}, precision=INT8 | {"quantize": said}))["exclude"] == expected
+    mine = read({"backend": backend, "quantize": {"exclude": ["a"]}}, precision=INT8 | {"quantize": said})
+    assert policy(mine)["exclude"] == ["a"]  # a list of one's own is all of it
+
+
+def test_a_backend_of_ones_own_may_be_named() -> None:
+    own = {"name": "own", "_target_": "pkg.Own", "types": ["float32", "float16", "int8"]}
+    node = {"backend": own, "quantize": {"exclude": [{"pattern": "a", "backends": ["own"]}]}}
+    c = read(node, precision=INT8 | {"higher": {"own": "fp32"}})
+    assert policy(c)["exclude"] == ["a"]
+    assert c.higher is not None
 
 
 @pytest.mark.parametrize(
-    ("quantizes", "expected"),
+    ("entry", "expected"),
     [
-        ({"trx": {}}, "component.encoder.quantizes.trx: unknown backend 'trx'\n  did you mean 'trt'?"),
+        ({"pattern": "a", "backends": ["trx"]}, "'a' is excluded on 'trx', which is no backend\n  did you mean 'trt'?"),
         (
-            {"trt": {"op_types": ["Cnv"]}},
-            "component.encoder.quantizes.trt.op_types: 'Cnv' cannot be quantized\n  did you",
+            {"pattern": "a"},
+            "'a' needs a list of the backends that it is for, got None\n  component.encoder.quantize.exclude=",
         ),
         (
-            {"trt": {"exclud": []}},
-            "component.encoder.quantizes.trt.exclud: unknown key 'exclud'\n  did you mean 'exclude'",
+            {"pattern": "a", "backends": []},
+            "'a' names no backend that it is for\n  component.encoder.quantize.exclude=",
         ),
+        (3, "must be patterns, or {pattern, backends}, got 3\n  component.encoder.quantize.exclude="),
     ],
-    ids=["backend", "operator", "key"],
+    ids=["unknown", "no key", "no name", "number"],
 )
-def test_faults_of_a_policy_on_a_backend(quantizes: Any, expected: str) -> None:
-    (fault,) = faults_of({"quantizes": quantizes})
-    assert fault.startswith(expected)
+def test_faults_of_what_is_excluded_on_some_backends_alone(entry: Any, expected: str) -> None:
+    (fault,) = faults_of({"quantize": {"exclude": [{"pattern": "b", "backends": ["ort"]}, entry]}})
+    assert fault.startswith(f"component.encoder.quantize.exclude: {expected}")
 
 
-def test_a_fault_of_the_components_policy_is_told_once() -> None:
-    assert len(faults_of({"quantize": {"op_types": ["Cnv"]}, "quantizes": {"ort": {}, "trt": {}}})) == 1
+def test_an_unknown_key_beside_a_pattern() -> None:
+    entry = {"pattern": "a", "backends": ["trt"], "backend": "trt"}
+    (fault,) = faults_of({"quantize": {"exclude": [entry]}})
+    assert fault.startswith(
+        "component.encoder.quantize.exclude.backend: unknown key 'backend'\n  did you mean 'backends'?"
+    )
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,12 @@ def test_what_is_named_after_a_product_and_multiplies_nothing(entry: Any) -> Non
     assert layers({**beside, "LayerType": "gemm"})[0].heavy
 
 
+def test_a_whole_attention_is_a_generated_kernel_that_multiplies() -> None:
+    attention = {**KERNEL, "Name": "_gemm_mha_v2_myl0_17", "TacticName": "_gemm_mha_v2_0x97", "Inputs": io("Half")}
+    (found,) = layers({**attention, "Metadata": "[ONNX Layer: node_Conv_3]\x1e[ONNX Layer: node_softmax]"})
+    assert (found.heavy, found.type) == (True, "float16")
+
+
 @pytest.mark.parametrize("entry", [SHAPES, NOTHING, COPY], ids=["shapes", "no operation", "copy"])
 def test_what_only_moves_values_computes_in_no_type(entry: Any) -> None:
     assert layers(entry)[0].type is None
