@@ -259,7 +259,7 @@ def test_a_backend_of_ones_own_may_be_named() -> None:
         ),
         (
             {"pattern": "a", "backends": []},
-            "'a' names no backend that it is for\n  component.encoder.quantize.exclude=",
+            "'a' needs a list of the backends that it is for, got []\n  component.encoder.quantize.exclude=",
         ),
         (3, "must be patterns, or {pattern, backends}, got 3\n  component.encoder.quantize.exclude="),
     ],
