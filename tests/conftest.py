@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -38,6 +39,11 @@ class Result:
     code: int
     out: str
     err: str
+
+
+def _heeds_interrupts() -> None:
+    """As from a terminal: what a shell starts in the background ignores SIGINT, and so does all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            preexec_fn=_heeds_interrupts,
         )
 
     def run(self, *arguments: str, timeout: float = 120) -> Result:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def waiting(project: Project) -> None:
     project.edit("src/chime/synth.py", "from chime.layers", f"{WAITING}\nfrom chime.layers")
 
 
-def until(found: Callable[[], object], seconds: float = 60) -> None:
+def until(found: Callable[[], object], seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not found():
         assert time.monotonic() < end, "it never happened"
@@ -47,18 +48,28 @@ def exporting(project: Project) -> list[int]:
     return [int(p.name.partition("-")[2]) for p in project.root.glob("exporting-*")]
 
 
-@pytest.fixture
-def running(fresh: Project) -> Iterator[subprocess.Popen[str]]:
-    """A build in the middle of exporting the synth, the rest of it done."""
-    waiting(fresh)
-    process = fresh.start()
+@contextmanager
+def struck(project: Project, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A command in the middle of exporting the synth.
+
+    It holds the machine while it waits, as every step does, so it must not outlive a test that fails.
+    """
+    waiting(project)
+    process = project.start(*arguments)
     try:
-        until(lambda: exporting(fresh))
+        until(lambda: exporting(project))
         yield process
     finally:
         process.kill()
-        (fresh.root / "go").touch()  # should a worker have outlived it, it need not wait on
+        (project.root / "go").touch()  # should a worker have outlived it, it need not wait on
         process.communicate(timeout=60)
+
+
+@pytest.fixture
+def running(fresh: Project) -> Iterator[subprocess.Popen[str]]:
+    """A build in the middle of exporting the synth, the rest of it done."""
+    with struck(fresh) as process:
+        yield process
 
 
 def completes(project: Project) -> None:
@@ -70,11 +81,11 @@ def completes(project: Project) -> None:
 
 
 def test_two_builders_at_once_build_each_artefact_once(fresh: Project) -> None:
-    waiting(fresh)
-    builders = [fresh.start(), fresh.start()]
-    until(lambda: exporting(fresh))
-    (fresh.root / "go").touch()
-    said = [b.communicate(timeout=120) for b in builders]
+    with struck(fresh) as first, fresh.start() as second:
+        builders = [first, second]
+        until(lambda: psutil.Process(second.pid).children())  # it has planned, and its workers start
+        (fresh.root / "go").touch()
+        said = [b.communicate(timeout=120) for b in builders]
     assert [b.returncode for b in builders] == [0, 0], said
     assert [out.splitlines()[-1] for out, _ in said] == ["outputs/chime/onnxruntime-fp32/manifest.json"] * 2
     assert fresh.exports() == {"Embedder": 1, "Synth": 1}
@@ -121,7 +132,7 @@ def test_ctrl_c_leaves_nothing_half_written(fresh: Project, running: subprocess.
     for _ in range(signals):
         os.killpg(running.pid, signal.SIGINT)  # a terminal sends it to the whole group
         time.sleep(0.05)
-    _, err = running.communicate(timeout=30)
+    _, err = running.communicate(timeout=60)
     assert running.returncode == 130
     assert err.endswith("\ninterrupted; finished steps are kept, nothing is half-written\n")
     assert "Traceback" not in err
@@ -138,7 +149,7 @@ def test_sigterm_ends_as_ctrl_c_does(fresh: Project, running: subprocess.Popen[s
     workers = psutil.Process(running.pid).children(recursive=True)
     assert workers
     (os.killpg if group else os.kill)(running.pid, signal.SIGTERM)
-    _, err = running.communicate(timeout=30)
+    _, err = running.communicate(timeout=60)
     assert running.returncode == 143
     assert err == "\nterminated; finished steps are kept, nothing is half-written\n"
     _, alive = psutil.wait_procs(workers, timeout=10)
@@ -148,11 +159,9 @@ def test_sigterm_ends_as_ctrl_c_does(fresh: Project, running: subprocess.Popen[s
 
 
 def test_ctrl_c_ends_a_sweep(fresh: Project) -> None:
-    waiting(fresh)
-    sweep = fresh.start("-m", "precision=fp32,half")
-    until(lambda: exporting(fresh))
-    os.killpg(sweep.pid, signal.SIGINT)
-    out, err = sweep.communicate(timeout=30)
+    with struck(fresh, "-m", "precision=fp32,half") as sweep:
+        os.killpg(sweep.pid, signal.SIGINT)
+        out, err = sweep.communicate(timeout=60)
     assert sweep.returncode == 130
     assert "precision=half" not in out
     assert "Traceback" not in err
