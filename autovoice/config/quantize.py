@@ -38,11 +38,11 @@ def _excluded(q: Reader, backends: Callable[[], Collection[str]]) -> dict[str, A
     values = q.raw("exclude")
     if not isinstance(values, list) or not any(isinstance(v, Mapping) for v in values):
         return {"exclude": q.strings("exclude"), "only_on": {}}
-    patterns, only_on = [], {}
+    everywhere, only_on = [v for v in values if isinstance(v, str)], dict[str, tuple[str, ...]]()
     for value in values:
         if isinstance(value, str):
-            patterns.append(value)
-        elif isinstance(value, Mapping):
+            continue
+        if isinstance(value, Mapping):
             entry = Reader(value, q.path("exclude"), q.faults)
             pattern, named = entry.take("pattern", str, example="head.*"), entry.raw("backends")
             if not isinstance(named, list) or not named:
@@ -52,9 +52,9 @@ def _excluded(q: Reader, backends: Callable[[], Collection[str]]) -> dict[str, A
             for name in (str(n) for n in named if n not in backends()):
                 entry.fault("", f"'{pattern}' is excluded on '{name}', which is no backend", nearest(name, backends()))
             entry.done()
-            patterns.append(pattern)
-            only_on[pattern] = tuple(named)
+            only_on[pattern] = (*only_on.get(pattern, ()), *named)
         else:
             fix = override(q.path("exclude"), f"[head.*, {_ENTRY}]")
             q.fault("exclude", f"must be patterns, or {{pattern, backends}}, got {value!r}", fix)
-    return {"exclude": tuple(patterns), "only_on": only_on}
+    some = {pattern: named for pattern, named in only_on.items() if pattern not in everywhere}
+    return {"exclude": (*everywhere, *some), "only_on": some}

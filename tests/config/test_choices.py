@@ -241,6 +241,21 @@ def test_what_is_excluded_on_some_backends_alone(backend: str, expected: list[st
     assert policy(mine)["exclude"] == ["a"]  # a list of one's own is all of it
 
 
+@pytest.mark.parametrize(
+    ("exclude", "there"),
+    [
+        ([{"pattern": "a", "backends": ["ort"]}, {"pattern": "a", "backends": ["trt"]}], ["ort", "trt"]),
+        ([{"pattern": "a", "backends": ["trt"]}, "a"], ["ort", "trt"]),
+        ([{"pattern": "a", "backends": ["trt"]}], ["trt"]),
+    ],
+    ids=["one by one", "everywhere", "there alone"],
+)
+def test_a_pattern_that_is_named_twice(exclude: list[Any], there: list[str]) -> None:
+    made = {b: policy(read({"backend": b, "quantize": {"exclude": exclude}}))["exclude"] for b in ("ort", "trt")}
+    assert [b for b, patterns in made.items() if patterns == ["a"]] == there
+    assert all(patterns in ([], ["a"]) for patterns in made.values())
+
+
 def test_a_backend_of_ones_own_may_be_named() -> None:
     own = {"name": "own", "_target_": "pkg.Own", "types": ["float32", "float16", "int8"]}
     node = {"backend": own, "quantize": {"exclude": [{"pattern": "a", "backends": ["own"]}]}}
