@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-from autovoice.config.lookup import AUTO, Lookup
 from autovoice.config.reader import Reader
 from autovoice.errors import nearest
 from autovoice.spec import Backend
 
 
-def read_options(lookup: Lookup, r: Reader, backends: Iterable[Backend]) -> dict[str, dict[str, Any]]:
-    """The node `options: {tensorrt: {max_aux_streams: 2}}`; of `backends` alone is known which options they have."""
+def read_options(
+    r: Reader, backends: Iterable[Backend], every: Callable[[], Collection[str]]
+) -> dict[str, dict[str, Any]]:
+    """The node `options: {tensorrt: {max_aux_streams: 2}}`; the options of `backends` are known, of the rest of `every` not."""
     listed = {b.name: b.options for b in backends}
     found: dict[str, dict[str, Any]] = {}
     for name, own in r.children("options", "{option: value}", "tensorrt"):
-        if name not in listed:
-            names = [n for n in lookup.names("backend") if n != AUTO]
-            if name not in names:
-                own.fault("", f"unknown backend '{name}'", nearest(name, names))
+        if name not in listed and name not in every():
+            own.fault("", f"unknown backend '{name}'", nearest(name, every()))
         for key in (k for k in own.data if k not in listed.get(name, own.data)):
             own.fault(key, f"{name} has no option '{key}'", nearest(key, listed[name]))
         found[name] = own.data

@@ -130,7 +130,7 @@ class SpecReader(ChoiceReader):
         backend = self.choice(r, "backend", self.backend_or_order)
         on_mismatch, fallback = read_policy(self, r)
         among = backend.backends if isinstance(backend, Order) else (backend,)
-        own = read_options(self.lookup, r, (b for b in (*among, fallback) if b is not None))
+        own = read_options(r, (b for b in (*among, fallback) if b is not None), self.backend_names)
         if model is None and onnx is None:
             r.fault("", "needs a `model:` or an `onnx:`", f"model: {_MODEL}, or onnx: path")
         if model is not None and onnx is not None:

@@ -22,7 +22,6 @@ from autovoice.recipe.step import (
     component_step,
     export_of,
     formulas,
-    higher,
     inputs_of,
     loader,
     model,
@@ -48,7 +47,7 @@ def built(graph: Graph, c: Component) -> list[Step]:
     steps = [fused_ranges(c)] if c.members and c.quantized and not implicit(c) else []
     steps += engine_steps(graph, c)
     if c.raced and runs_here(c):
-        high = higher(c)
+        high = c.compared
         steps += [*engine_steps(graph, high, f"_{high.precision.name}"), _race(graph, c, high)]
     return [*steps, *verify(graph, c)]
 
@@ -200,7 +199,7 @@ def verify(graph: Graph, c: Component, suffix: str = "") -> list[Step]:
         "audio": audio_of(c),
     }
     if c.raced and c.only_if_faster:  # what was chosen is judged as what it is
-        high = higher(c)
+        high = c.compared
         fields["gates_of"] = {high.precision.name: gates(c.gate.component, high, bool(audio_of(c)))}
     needs = {"build": one.step, **senders(graph, c)}
     if c.members:

@@ -10,7 +10,6 @@ from typing import Any
 
 from autovoice.errors import AutovoiceError, ConfigError, Fault
 from autovoice.graph import Graph
-from autovoice.recipe.step import higher
 from autovoice.spec import RUNS_HERE, Backend, Component
 
 _OPTION = re.compile(r"backend\.options\.(\w+)")
@@ -98,7 +97,7 @@ def variants(c: Component) -> Iterator[Component]:
     settled = c.settled
     yield settled
     if settled.raced:
-        yield higher(settled)
+        yield settled.compared
 
 
 class _Unhashed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +87,6 @@ def engine_of(c: Component) -> str:
 def export_of(c: Component) -> str:
     """The step that holds the component as a float32 ONNX file."""
     return f"{c.name}.{'fuse' if c.members else 'export'}"
-
-
-def higher(c: Component) -> Component:
-    """The same component in the precision that its quantized build is compared with."""
-    assert c.higher is not None
-    return replace(c, precision=c.higher, quantize=None)
 
 
 def target(t: Target) -> dict[str, Any]:

@@ -83,12 +83,18 @@ class Component:
         """Itself; or, where the policy of a quantized precision leaves out all of it, in the `higher` one."""
         if self.quantize is None or self.quantize.op_types or self.higher is None:
             return self
-        return replace(self, precision=self.higher, quantize=None)
+        return self.compared
 
     @property
     def higher(self) -> Precision | None:
         """What its precision is compared with on its backend; None for one that is not."""
         return self.precision.higher_on(self.backend.name)
+
+    @property
+    def compared(self) -> Component:
+        """The same component in that precision."""
+        assert self.higher is not None
+        return replace(self, precision=self.higher, quantize=None)
 
     @property
     def stand_in(self) -> Component | None:
