@@ -13,7 +13,10 @@ from autovoice.spec import Backend
 def read_options(
     r: Reader, backends: Iterable[Backend], every: Callable[[], Collection[str]]
 ) -> dict[str, dict[str, Any]]:
-    """The node `options: {tensorrt: {max_aux_streams: 2}}`; the options of `backends` are known, of the rest of `every` not."""
+    """The node `options: {tensorrt: {max_aux_streams: 2}}`.
+
+    Which options there are is known of `backends` alone, of the others among `every` only that they exist.
+    """
     listed = {b.name: b.options for b in backends}
     found: dict[str, dict[str, Any]] = {}
     for name, own in r.children("options", "{option: value}", "tensorrt"):
