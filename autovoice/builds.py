@@ -112,4 +112,6 @@ def _failure(plan: Plan, outcome: Outcome) -> BuildFailed:
 
 def _named(fix: str, component: str, parts: Collection[str]) -> str:
     """What a step, which knows no component, calls `component.<name>`; of a fused one any of its members is meant."""
-    return fix.replace("component.<name>", f"component.{component}") if component in parts else fix
+    if component not in parts:
+        return fix
+    return fix.replace("component.<name>", f"component.{component}").replace("[<name>]", f"[{component}]")

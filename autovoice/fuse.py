@@ -104,6 +104,10 @@ def _check_common(group: Group, members: Sequence[Component], faults: list[Fault
             values = _before_options(members, values)
         if all(v == values[0] for v in values):
             continue
+        if key == "precision" and (given := [m.name for m in members if m.given]):
+            fact = f"{choices(given)}: a file that is quantized already cannot be fused with components to be quantized"
+            faults.append(Fault(f"fuse.{group.name}", fact, "leave it out of the group, or precision=fp32"))
+            continue
         each = ", ".join(f"{m.name} {_shown(v)}" for m, v in zip(members, values, strict=True))
         fact = f"its members differ in {key}: {each}"
         fix = f"{{members: {_list(group.members)}, {key}: …}} sets it for all, or component.<name>.{key}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from autovoice.errors import AutovoiceError
 from autovoice.manifest import read_manifest
+from autovoice.measure.gates import least_snr
 from autovoice.spec import OBJECTIVES
 from autovoice.store import unwritable
 from autovoice.table import table
@@ -38,8 +39,7 @@ def objectives(folder: Path) -> dict[str, float]:
     manifest = read_manifest(folder)
     found = {"megabytes": round(sum(c["size"] for c in manifest["components"]) / 1e6, 3)}
     if manifest["end_to_end"]:
-        parity = (p["snr_db"] for wires in manifest["end_to_end"]["parity"].values() for p in wires.values())
-        found = {"snr_db": round(min(parity), 2), **found}
+        found = {"snr_db": round(least_snr(manifest["end_to_end"]["parity"]), 2), **found}
     return found | ({"ms": manifest["latency"]["ms"]} if manifest["latency"] else {})
 
 

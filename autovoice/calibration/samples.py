@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from autovoice.binding import Binder
+from autovoice.calibration.oddities import extrema
 from autovoice.errors import AutovoiceError, CalibrationError, FeedError, choices, first_line
 from autovoice.hashing import uncached_sha256
 from autovoice.npz import read_npz, write_npz
@@ -76,7 +77,8 @@ def write_samples(out: Path, samples: Iterable[Any], checker: SampleChecker, min
         with open(path, "wb") as file:
             write_npz(file, arrays)
         shapes = {n: list(v.shape) for n, v in sorted(arrays.items())}
-        entries.append({"name": str(name), "sha256": uncached_sha256(path), "shapes": shapes})
+        entry = {"name": str(name), "sha256": uncached_sha256(path), "shapes": shapes, "extrema": extrema(arrays)}
+        entries.append(entry)
     if len(entries) < min_samples:
         count = f"{len(entries)} sample{'s' if len(entries) != 1 else ''}" if entries else "no sample at all"
         raise CalibrationError(

@@ -9,7 +9,7 @@ from typing import Any
 from autovoice.config.example import override
 from autovoice.config.reader import Reader
 from autovoice.errors import nearest
-from autovoice.spec import QUANTIZABLE, Quantize
+from autovoice.spec import QUANTIZABLE, Component, Quantize
 
 _ENTRY = "{pattern: head.*, backends: [tensorrt]}"
 
@@ -58,3 +58,10 @@ def _excluded(q: Reader, backends: Callable[[], Collection[str]]) -> dict[str, A
             q.fault("exclude", f"must be patterns, or {{pattern, backends}}, got {value!r}", fix)
     some = {pattern: named for pattern, named in only_on.items() if pattern not in everywhere}
     return {"exclude": (*everywhere, *some), "only_on": some}
+
+
+def kept_as_given(c: Component) -> str:
+    """`asr: encoder.onnx is quantized already (MatMulInteger), kept as it is: int8 rewrites nothing`."""
+    assert c.onnx is not None
+    fact = f"{c.name}: {c.onnx.path.name} is quantized already ({', '.join(c.given)}), kept as it is"
+    return fact if c.precision.name == "fp32" else f"{fact}: {c.precision.name} rewrites nothing"

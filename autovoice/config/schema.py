@@ -14,10 +14,12 @@ from autovoice.config.fuse import check_targets, read_groups, shared_by
 from autovoice.config.lookup import Lookup
 from autovoice.config.mismatch import read_policy
 from autovoice.config.own_options import read_options
+from autovoice.config.quantize import kept_as_given
 from autovoice.config.reader import NAME, Reader
 from autovoice.errors import Fault, choices, nearest
 from autovoice.expr import ExprError, canonical
 from autovoice.fuse import fused
+from autovoice.onnx_scan import quantized_operators
 from autovoice.spec import (
     DTYPES,
     Axis,
@@ -60,7 +62,8 @@ class SpecReader(ChoiceReader):
         components = fused(parts, groups, pipeline.outputs, self.faults)
         targets = Reader(self.data, "", self.faults).strings("targets")
         check_targets(targets, nodes, groups, self.faults)
-        return BuildSpec(pipeline, dims, components, targets, self.root("timed"), told(self.made))
+        notes = (*told(self.made), *(kept_as_given(c) for c in parts if c.given))
+        return BuildSpec(pipeline, dims, components, targets, self.root("timed"), notes)
 
     def root(self, key: str) -> bool:
         """A switch of the top level."""
@@ -158,7 +161,7 @@ class SpecReader(ChoiceReader):
             export=self.export(r),
             dims=self.narrower(r),
             seed=r.take("seed", int, 0),
-        )
+        ).as_given()
         r.done()
         if isinstance(backend, Order):
             order = replace(backend, backends=tuple(b.with_options(own) for b in backend.backends))
@@ -178,7 +181,7 @@ class SpecReader(ChoiceReader):
         beside = [f for f in sorted(path.parent.glob(f"{path.name}?*")) if f.is_file()]
         named = [path.parent / name for name in o.strings("data")]
         o.done()
-        return OnnxFile(path, tuple(dict.fromkeys([*beside, *named])))
+        return OnnxFile(path, tuple(dict.fromkeys([*beside, *named])), quantized_operators(path))
 
     def checkpoint(self, r: Reader) -> Checkpoint | None:
         value = r.raw("checkpoint")

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from autovoice.spec import AUDIO_METRICS
+
 #: dB below the magnitude of a full-scale sine under which bins and mel bands count as equally silent
 FLOOR_DB = -100.0
 #: mel bands from 0 Hz to half the sample rate
@@ -25,15 +27,23 @@ RESOLUTIONS = ((512, 50, 240), (1024, 120, 600), (2048, 240, 1200))
 LEAST_POWER = 1e-8
 
 
-def audio_distances(x: np.ndarray, r: np.ndarray, sample_rate: int) -> dict[str, float]:
+def audio_distances(x: np.ndarray, r: np.ndarray, sample_rate: int) -> dict[str, float | None]:
     """Every distance below, 0 for equal signals: `lsd_db`, `mcd_db`, `log_mel_l1` (nats), `mr_stft` (no unit).
 
     `x` and the reference `r` are [..., samples] of one shape and any floating dtype, `sample_rate` in Hz. Computed in
-    float64, row by row; the mean over rows. Memory: about 200 bytes per sample of a row.
+    float64, row by row; the mean over rows, but for those whose reference is silent, nowhere above a sine of
+    -100 dB: there logarithms compare floors, and without other rows all are None.
+    Memory: about 200 bytes per sample of a row.
     Raises ValueError on unequal shapes, no rows, samples that are not floating point or not finite, a rate below
     8000 Hz, and fewer samples than the longest transform (2048, above 51.2 kHz more): padded, such a signal would be
     compared mostly with its own reflection.
     """
+    _check(x, r, shortest(sample_rate))
+    x, r = (v.reshape(-1, v.shape[-1]) for v in (x, r))
+    heard = np.abs(r).max(1) > 10 ** (FLOOR_DB / 20)
+    if not heard.any():
+        return dict.fromkeys(AUDIO_METRICS)
+    x, r = x[heard], r[heard]
     return {
         "lsd_db": log_spectral_distance(x, r),
         "mcd_db": mel_cepstral_distortion(x, r, sample_rate),

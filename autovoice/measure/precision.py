@@ -17,12 +17,14 @@ from autovoice.onnx_io import HEAVY, dtype_name
 #: what a quantized value is stored in → the compute type of whoever reads it
 QUANTIZED = {"int8": "int8", "uint8": "int8", "float8e4m3fn": "float8"}
 _FLOATS = ("float32", "float16", "bfloat16", "float64")
+#: operators whose weights are blocks of few bits, `bits` of them, 4 unless they say otherwise
+_BLOCKS = ("MatMulNBits", "MatMulBnb4")
 #: these only move or make values
 _NEUTRAL = ("Cast", "Constant", "Identity", "Shape", "QuantizeLinear", "DequantizeLinear")
 #: operators on integers that ONNX Runtime makes of Q/DQ pairs and what stands between
 INTEGER = (
     *("QLinearConv", "QLinearMatMul", "QGemm", "QLinearConvTranspose", "ConvInteger", "MatMulInteger"),
-    *("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QAttention"),
+    *("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QAttention", "DynamicQuantizeLSTM"),
 )
 
 
@@ -32,7 +34,8 @@ def count_nodes(path: Path, heavy: bool = False) -> dict[str, int]:
     By the type of each node's first floating point output, and int8 or float8 where all that a heavy node
     multiplies comes out of a DequantizeLinear.
     """
-    return dict(Counter(dtype for node, dtype in _typed(path) if not heavy or node.op_type in HEAVY))
+    counted = (*HEAVY, *INTEGER, *_BLOCKS)
+    return dict(Counter(dtype for node, dtype in _typed(path) if not heavy or node.op_type in counted))
 
 
 def count_initializers(path: Path) -> dict[str, int]:
@@ -111,6 +114,9 @@ def _typed_nodes(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, str]]:
     for node in graph.node:
         if node.op_type in _NEUTRAL:
             continue
+        if (few := _few_bits(node)) is not None:
+            found.append((node, few))
+            continue
         stored = {QUANTIZED.get(dequantized.get(i, "")) for i in node.input[:2]}
         if node.op_type in HEAVY and len(stored) == 1 and (quantized := stored.pop()):
             found.append((node, quantized))
@@ -122,3 +128,10 @@ def _typed_nodes(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, str]]:
         if dtype is not None:
             found.append((node, dtype))
     return found
+
+
+def _few_bits(node: onnx.NodeProto) -> str | None:
+    """What an operator computes in that is quantized by its kind, as files that come quantized have them."""
+    if node.op_type in _BLOCKS:
+        return f"int{next((a.i for a in node.attribute if a.name == 'bits'), 4)}"
+    return "int8" if node.op_type in INTEGER else None

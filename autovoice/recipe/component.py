@@ -139,6 +139,8 @@ def _build(graph: Graph, c: Component, suffix: str = "") -> Step:
         "inputs": inputs_of(graph, c),
         "outputs": outputs_of(c),
     }
+    if c.given:
+        fields["given"] = list(c.given)
     needs = {"lower": f"{c.name}.lower{suffix}"}
     files: dict[str, Path] = {}
     targets: tuple[str, ...] = (c.backend.target,)
@@ -197,9 +199,11 @@ def verify(graph: Graph, c: Component, suffix: str = "") -> list[Step]:
         "outputs": outputs_of(c),
         "gates": gates(c.gate.component, c, bool(audio_of(c))),
         "audio": audio_of(c),
+        "about": about(c),
     }
     if c.raced and c.only_if_faster:  # what was chosen is judged as what it is
         high = c.compared
+        fields["about_of"] = {high.precision.name: about(high)}
         fields["gates_of"] = {high.precision.name: gates(c.gate.component, high, bool(audio_of(c)))}
     needs = {"build": one.step, **senders(graph, c)}
     if c.members:
@@ -210,6 +214,20 @@ def verify(graph: Graph, c: Component, suffix: str = "") -> list[Step]:
     if fields["audio"]:
         needs |= exports(graph, [p.name for p in c.parts])
     return [component_step(c, "verify", fields, needs, targets=(one.backend.target,), name=f"verify{suffix}")]
+
+
+def about(c: Component) -> dict[str, Any]:
+    """What advice depends on where a gate is missed."""
+    precision = c.settled.precision
+    return {
+        "type": precision.type,
+        "gate": precision.judged_as,
+        "quantized": c.settled.quantized,
+        "given": bool(c.given),
+        "module": c.backend.from_module,
+        "higher": None if c.settled.higher is None else c.settled.higher.name,
+        "members": [m.name for m in c.members],
+    }
 
 
 def gates(thresholds: Mapping[str, Mapping[str, float]], c: Component, waveforms: bool) -> dict[str, float]:

@@ -24,7 +24,8 @@ class Contender:
     def of(self, c: Component) -> Component:
         """The component as this contender builds it."""
         backend = replace(self.backend.with_options(c.options), session={**self.backend.session, **self.session})
-        return replace(c, backend=backend, precision=self.precision, quantize=None, only_if_faster=False)
+        made = replace(c, backend=backend, precision=self.precision, quantize=None, only_if_faster=False)
+        return made.as_given()
 
 
 def contender_steps(graph: Graph, c: Component, contender: Contender) -> tuple[Step, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 from autovoice.expr import symbols
 from autovoice.graph import Graph
 from autovoice.machine import machine
-from autovoice.recipe.component import audio_of, exports, gates
+from autovoice.recipe.component import about, audio_of, exports, gates
 from autovoice.recipe.held import Held, held
 from autovoice.recipe.step import (
     TOOLS,
@@ -50,6 +50,7 @@ def end_to_end(graph: Graph) -> Step:
         "components": _components(graph),
         "outputs": _outputs(graph),
         "gates": loosest,
+        "about": {c.name: about(c) for c in graph.components},
         "audio": audio,
     }
     return _whole(graph, "end_to_end", fields, exports(graph, _outputs(graph).values()) if audio else {})

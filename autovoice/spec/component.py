@@ -24,10 +24,14 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """An existing ONNX file and the files beside it that hold its weights, if it does not itself."""
+    """An existing ONNX file and the files beside it that hold its weights, if it does not itself.
+
+    `quantized` are the types of operators by which it is quantized already; none of a float file.
+    """
 
     path: Path
     data: tuple[Path, ...] = ()
+    quantized: tuple[str, ...] = ()
 
 
 #: what a fallback is built in: the graph as it was exported
@@ -72,6 +76,21 @@ class Component:
     def place(self) -> str:
         """Where it stands in the configuration."""
         return f"fuse.{self.name}" if self.members else f"component.{self.name}"
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The operators of files that are quantized already, which no precision rewrites."""
+        return tuple(sorted({op for p in self.parts if p.onnx is not None for op in p.onnx.quantized}))
+
+    def as_given(self) -> Component:
+        """Itself; or, where its file is quantized already, with that file's arithmetic in place of a lower precision.
+
+        Gates know it by the precision that was asked for.
+        """
+        asked = self.precision
+        if not self.given or asked.type in ("float32", "tfloat32"):
+            return self
+        return replace(self, precision=replace(_AS_EXPORTED, name=asked.name, gates=asked.judged_as), quantize=None)
 
     @property
     def lowering(self) -> Target:

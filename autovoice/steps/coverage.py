@@ -12,7 +12,7 @@ from autovoice.steps.context import Context
 
 
 def run(context: Context) -> dict[str, Any]:
-    """{"samples", "coverage": {dim: {seen: [smallest, largest], profile: [min, max]}}}."""
+    """{"samples", "coverage": {dim: {seen: [smallest, largest], profile: [min, max]}}, "notes"}."""
     fields = context.fields
     folder = context.needs["samples"]
     seen: dict[str, list[int]] = {}
@@ -25,7 +25,16 @@ def run(context: Context) -> dict[str, Any]:
         dim: {"seen": [min(s), max(s)], "profile": [fields["dims"][dim]["min"], fields["dims"][dim]["max"]]}
         for dim, s in sorted(seen.items())
     }
-    return {"samples": len(entries), "coverage": coverage}
+    return {"samples": len(entries), "coverage": coverage, "notes": _uncovered(coverage)}
+
+
+def _uncovered(coverage: Mapping[str, Any]) -> list[str]:
+    """Dims that vary in the profile and not at all in the samples; a batch of 1 covers any."""
+    return [
+        f"all samples have {dim} {c['seen'][0]}, the profile {c['profile'][0]} … {c['profile'][1]}"
+        for dim, c in coverage.items()
+        if c["seen"][0] == c["seen"][1] > 1 and c["profile"][0] < c["profile"][1]
+    ]
 
 
 def sizes_of(shapes: Mapping[str, Any], inputs: Mapping[str, Any], dims: Mapping[str, Any]) -> dict[str, int]:

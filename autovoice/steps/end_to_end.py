@@ -6,9 +6,11 @@ from contextlib import ExitStack
 from typing import Any
 
 from autovoice.backends.base import Shared, on_host, read_by, session_of
+from autovoice.measure.parity import largest_input
+from autovoice.steps.advice import end_to_end_advice
 from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, load_point
-from autovoice.steps.verify import judge, judged, parities, trained
+from autovoice.steps.verify import Known, judge, judged, notes_on, parities, trained
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -22,15 +24,22 @@ def run(context: Context) -> dict[str, Any]:
             loaded = session_of(c["backend"], context.needs[f"build:{name}"], c["outputs"], shared)
             sessions.append((c, stack.enter_context(loaded)))
         report = {}
+        half = any(a["type"] == "float16" for a in fields["about"].values())
         for point in POINTS:
             wires = load_point(context.needs["inputs"], point)
+            known = Known(shapes, audio, largest_input(wires.values()), half)
             for c, session in sessions:
                 got = session.run(read_by(session, {local: wires[wire] for local, wire in c["inputs"].items()}))
                 wires |= {c["outputs"][local]["wire"]: value for local, value in got.items()}
             reference = {}
             for wire, name in fields["outputs"].items():
                 reference[wire] = load_point(context.needs[f"reference:{name}"], point)[wire]
-            report[point] = parities(on_host({w: wires[w] for w in reference}), reference, point, shapes, audio)
-    judge(report, fields["gates"])
+            report[point] = parities(on_host({w: wires[w] for w in reference}), reference, point, known)
+    judge(report, fields["gates"], end_to_end_advice(fields["about"]))
     untrained = sorted(fields["audio"].keys() - audio.keys())
-    return {"parity": report, "gates": judged(fields["gates"], report), "untrained": untrained}
+    return {
+        "parity": report,
+        "gates": judged(fields["gates"], report),
+        "untrained": untrained,
+        "notes": notes_on(fields["gates"], report),
+    }

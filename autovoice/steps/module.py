@@ -37,11 +37,7 @@ def load_module(fields: Mapping[str, Any], files: Mapping[str, Path]) -> tuple[t
         raise ExportError(
             f"{target}({_shown(kwargs)}) cannot be made: {type(cause).__name__}: {_line(cause)}", fix
         ) from e
-    if not isinstance(module, torch.nn.Module):
-        raise ExportError(
-            f"{target} made a {type(module).__name__}, not a torch.nn.Module",
-            "`_target_` names a module class, or a function that returns a module",
-        )
+    module = _plain(module, target)
     weights: dict[str, Any] = {"seed": fields["seed"]}
     if "checkpoint" in files:
         c = fields["checkpoint"]
@@ -52,6 +48,49 @@ def load_module(fields: Mapping[str, Any], files: Mapping[str, Path]) -> tuple[t
     module = module.eval().requires_grad_(False)
     _check_arguments(module, fields)
     return module, weights
+
+
+def _plain(made: Any, target: str) -> torch.nn.Module:
+    """The module itself, out of what torch.compile and data parallelism wrap it in. Raises ExportError for others."""
+    if not isinstance(made, torch.nn.Module):
+        kind = type(made).__name__
+        fix = "`_target_` names a module class, or a function that returns a module"
+        if isinstance(made, torch.jit.ScriptFunction):
+            fix = _SCRIPTED
+        elif isinstance(made, Mapping):  # torch.load of a state dict
+            fix = f"{fix}; weights are given as `checkpoint:` beside it"
+        elif isinstance(made, torch.export.ExportedProgram):
+            fix = f"{fix}; of a program, onnx: takes what torch.onnx.export makes of it"
+        raise ExportError(f"{target} made a {kind}, not a torch.nn.Module", fix)
+    module = unwrapped(made)
+    for name, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            where = (
+                f"{target} made a TorchScript archive's module" if not name else f"'{name}' of {target} is TorchScript"
+            )
+            raise ExportError(f"{where}, which has no Python code to export", _SCRIPTED)
+    return module
+
+
+_SCRIPTED = "export it with torch.onnx.export(module, args, 'model.onnx', dynamo=False), and give onnx: model.onnx"
+#: what wraps a module, by its class, which need not be imported for that, and the child that it wraps
+_WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
+
+
+def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
+    """The module without wrappers, around it or around its parts, which it keeps; and not compiled in place."""
+    kind = type(module)
+    if kind.__module__.startswith("torch.") and kind.__name__ in _WRAPPERS:
+        inner: torch.nn.Module = getattr(module, _WRAPPERS[kind.__name__])
+        return unwrapped(inner)
+    if isinstance(module, torch.jit.ScriptModule):
+        return module
+    if module._compiled_call_impl is not None:
+        module._compiled_call_impl = None
+    for name, part in module._modules.items():
+        if part is not None and (plain := unwrapped(part)) is not part:
+            setattr(module, name, plain)
+    return module
 
 
 def _check_present(target: str) -> None:

@@ -14,20 +14,27 @@ from autovoice.steps.points import POINTS, feeds_at, save_point
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write one npz of outputs a point, by wire. Raises StepError on values that are not finite."""
+    """Write one npz of outputs a point, by wire. Raises StepError on values that are not finite.
+
+    At the smallest sizes, where that costs least, forward() is called twice and must answer alike.
+    """
     import torch  # here, so that `reference_onnx` shares `checked` without it
 
+    from autovoice.steps.determinism import repeatable
     from autovoice.steps.module import call, load_module
 
     fields = context.fields
     module, _ = load_module(fields, context.files)
+    notes: list[str] = []
     for point in POINTS:
         feeds = feeds_at(point, fields["reads"], context.needs)
         tensors = {name: torch.from_numpy(value) for name, value in feeds.items()}
-        outputs = call(module, tensors, fields["output_order"])
-        arrays = {n: t.numpy() for n, t in outputs.items()}
+        if point == POINTS[0]:
+            arrays, notes = repeatable(module, tensors, fields["output_order"])
+        else:
+            arrays = {n: t.numpy() for n, t in call(module, tensors, fields["output_order"]).items()}
         save_point(context.out, point, checked(arrays, feeds, fields, point))
-    return {"from": "torch"}
+    return {"from": "torch", "notes": notes}
 
 
 def checked(

@@ -2,39 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import onnxruntime
+import numpy as np
+import onnxruntime as ort
 
 from autovoice.errors import ExportError, nearest
+from autovoice.measure.parity import unlike
 from autovoice.onnx_io import external_files
+from autovoice.onnx_scan import quantized_operators, random_operators
+from autovoice.ort import NO_OVERFLOW
 from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, feeds_at, save_point
 from autovoice.steps.reference import checked
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Write one npz of outputs a point, by wire, computed without any graph optimisation."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    path = str(context.files["onnx"])
-    external_files(context.files["onnx"])  # before anything of it is loaded: none may lie outside its folder
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as e:  # onnxruntime raises a class of its own per status code, all plain Exceptions
-        raise ExportError(f"{path}: onnxruntime cannot load it", str(e).splitlines()[0]) from e
-    names = context.fields["output_order"]
+    """Write one npz of outputs a point, by wire. Raises ExportError where the file answers at random."""
+    path, fields = context.files["onnx"], context.fields
+    external_files(path)  # before anything of it is loaded: none may lie outside its folder
+    session = _session(path)
+    names = fields["output_order"]
     got = [o.name for o in session.get_outputs()]
     for name in names:
         if name not in got:
             raise ExportError(f"{path}: has no output '{name}'", nearest(name, got))
     for point in POINTS:
-        feeds = feeds_at(point, context.fields["reads"], context.needs)
-        try:
-            values = session.run(names, feeds)
-        except Exception as e:  # the file's own sizes or inputs are not the declared ones
-            shapes = ", ".join(f"{n} {list(v.shape)}" for n, v in feeds.items())
-            raise ExportError(f"{path}: onnxruntime cannot run it: {str(e).splitlines()[0]}", f"given {shapes}") from e
-        outputs = dict(zip(names, values, strict=True))
-        save_point(context.out, point, checked(outputs, feeds, context.fields, point))
+        feeds = feeds_at(point, fields["reads"], context.needs)
+        outputs = _answers(session, names, feeds, path)
+        if point == POINTS[0] and random_operators(path):
+            _check_repeats(outputs, _answers(session, names, feeds, path), path)
+        save_point(context.out, point, checked(outputs, feeds, fields, point))
     return {"from": "the ONNX file in float32"}
+
+
+def options_for(path: Path) -> ort.SessionOptions:
+    """No graph optimisation; of a file that is quantized already, what its integer kernels need not to overflow.
+
+    The entry works through a rewrite of the graph, which ONNX Runtime does at level extended.
+    """
+    options, levels = ort.SessionOptions(), ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_DISABLE_ALL
+    if quantized_operators(path):
+        options.graph_optimization_level = levels.ORT_ENABLE_EXTENDED
+        options.add_session_config_entry(*NO_OVERFLOW)
+    return options
+
+
+def _session(path: Path) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(str(path), options_for(path), providers=["CPUExecutionProvider"])
+    except Exception as e:  # onnxruntime raises a class of its own per status code, all plain Exceptions
+        raise ExportError(f"{path}: onnxruntime cannot load it", str(e).splitlines()[0]) from e
+
+
+def _answers(
+    session: ort.InferenceSession, names: Sequence[str], feeds: Mapping[str, np.ndarray], path: Path
+) -> dict[str, np.ndarray]:
+    try:
+        return dict(zip(names, session.run(names, feeds), strict=True))
+    except Exception as e:  # the file's own sizes or inputs are not the declared ones
+        shapes = ", ".join(f"{n} {list(v.shape)}" for n, v in feeds.items())
+        raise ExportError(f"{path}: onnxruntime cannot run it: {str(e).splitlines()[0]}", f"given {shapes}") from e
+
+
+def _check_repeats(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray], path: Path) -> None:
+    """Raise ExportError where one input has two answers; a node whose noise reaches no output does no harm."""
+    name = unlike(first, second)
+    if name is not None:
+        drawn = ", ".join(f"{n.op_type} '{n.name}'" if n.name else n.op_type for n in random_operators(path))
+        fix = "make the noise an input: onnx.utils.extract_model cuts the graph where it is drawn"
+        raise ExportError(f"{path}: output '{name}' is random ({drawn})", fix)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from autovoice.calibration.oddities import odd_samples
 from autovoice.calibration.samples import SampleChecker, write_samples
 from autovoice.steps.context import Context
 from autovoice.steps.targets import called
@@ -17,7 +18,8 @@ def run(context: Context) -> dict[str, Any]:
     samples = iter(source.get_next, None) if hasattr(source, "get_next") else source  # as ONNX Runtime's readers
     whose = fields["component"] or "the pipeline"
     checker = SampleChecker(fields["inputs"], fields["formulas"], fields["symbols"], whose, not fields["component"])
-    return {"samples": len(write_samples(context.out, samples, checker, fields["min_samples"]))}
+    entries = write_samples(context.out, samples, checker, fields["min_samples"])
+    return {"samples": len(entries), "notes": odd_samples(entries, fields["inputs"])}
 
 
 def data_files(context: Context) -> dict[str, Any]:

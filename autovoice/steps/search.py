@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autovoice.measure.parity import misses
+from autovoice.measure.gates import held_value, misses
+from autovoice.measure.parity import largest_input
 from autovoice.measure.trial import Trial
+from autovoice.spec import SNR_EQUAL
 from autovoice.steps.context import Context
 from autovoice.steps.names import FOUND, RANKING
 from autovoice.steps.points import POINTS, feeds_at, load_point
 from autovoice.steps.sensitivity import trial_of
-from autovoice.steps.verify import parities, trained
+from autovoice.steps.verify import Known, parities, trained
 
 Ranking = Sequence[Mapping[str, Any]]
 
@@ -96,13 +98,16 @@ class _Judge:
         shapes = {o["wire"]: o["shape"] for o in fields["outputs"].values()}
         entries = []
         for point in POINTS:
-            got = runner(feeds_at(point, fields["reads_points"], needs))
+            feeds = feeds_at(point, fields["reads_points"], needs)
+            got = runner(feeds)
             wires = {fields["outputs"][name]["wire"]: value for name, value in got.items()}
-            found = parities(wires, load_point(needs["reference"], point), point, shapes, self.audio)
+            known = Known(shapes, self.audio, largest_input(feeds.values()))
+            found = parities(wires, load_point(needs["reference"], point), point, known)
             entries += [{"wire": w, "point": point, **p} for w, p in found.items()]
         missed = [e for e in entries if misses(e, fields["gates"])]
-        worst = min(entries, key=lambda e: e["snr_db"])
-        told = {k: worst[k] for k in ("wire", "point", "snr_db", "cosine")}
+        levels = [SNR_EQUAL if (db := held_value(e, "snr_db")) is None else db for e in entries]
+        at = levels.index(min(levels))
+        told = {k: entries[at][k] for k in ("wire", "point", "cosine")} | {"snr_db": levels[at]}
         return {"excluded": sorted(excluded), "met": not missed, "worst": told}
 
 

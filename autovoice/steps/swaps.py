@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from autovoice.backends.base import on_host, session_of
+from autovoice.measure.parity import largest_input
 from autovoice.ort import float_session
 from autovoice.steps.context import Context
 from autovoice.steps.points import load_point
-from autovoice.steps.verify import parities
+from autovoice.steps.verify import Known, parities
 
 POINT = "opt"
 Wires = dict[str, np.ndarray]
@@ -28,6 +29,7 @@ def run(context: Context) -> dict[str, Any]:
     reference: Wires = {}
     for wire, name in fields["outputs"].items():
         reference[wire] = load_point(context.needs[f"reference:{name}"], POINT)[wire]
+    known = Known(scale=largest_input(inputs.values()))
     with ExitStack() as stack:
         run_float = {n: _float(context, n, c) for n, c in fields["components"].items()}
         run_built = {n: _built(context, n, c, stack) for n, c in fields["components"].items()}
@@ -36,7 +38,7 @@ def run(context: Context) -> dict[str, Any]:
             runs[name] = run_built[name]
             if name in fields["lowered"]:
                 wires = _chain(fields["components"], runs, inputs)
-                report[name] = parities({w: wires[w] for w in reference}, reference, POINT)
+                report[name] = parities({w: wires[w] for w in reference}, reference, POINT, known)
     return {"point": POINT, "swaps": report}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from autovoice.backends.base import on_host, session_of
 from autovoice.errors import GateError
 from autovoice.files import RECORD
 from autovoice.measure.audio import audio_distances, shortest
-from autovoice.measure.parity import compare, misses, pooled_cosine
-from autovoice.spec import ERRORS
+from autovoice.measure.gates import Report, held_value, meaningless, misses, worst
+from autovoice.measure.parity import compare, largest_input, pooled_axes, pooled_cosine
+from autovoice.spec import AUDIO_METRICS, ERRORS
+from autovoice.steps.advice import Advice, component_advice
 from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, feeds_at, load_point
 
@@ -26,15 +28,24 @@ def run(context: Context) -> dict[str, Any]:
     report: dict[str, Any] = {}
     audio = fields["audio"] if trained(context.needs) else {}
     shapes = {o["wire"]: o["shape"] for o in fields["outputs"].values()}
+    chosen = _chosen(context.needs["build"])
+    about = fields.get("about_of", {}).get(chosen, fields["about"])
     with session_of(fields["backend"], context.needs["build"], fields["outputs"]) as session:
         for point in POINTS:
-            got = on_host(session.run(feeds_at(point, fields["reads"], context.needs)))
+            feeds = feeds_at(point, fields["reads"], context.needs)
+            known = Known(shapes, audio, largest_input(feeds.values()), about["type"] == "float16")
+            got = on_host(session.run(feeds))
             wires = {fields["outputs"][name]["wire"]: value for name, value in got.items()}
-            report[point] = parities(wires, _reference(context, point), point, shapes, audio)
-    gates = fields.get("gates_of", {}).get(_chosen(context.needs["build"]), fields["gates"])
-    judge(report, gates)
+            report[point] = parities(wires, _reference(context, point), point, known)
+    gates = fields.get("gates_of", {}).get(chosen, fields["gates"])
+    judge(report, gates, component_advice(about))
     untrained = sorted(fields["audio"].keys() - audio.keys())
-    return {"parity": report, "gates": judged(gates, report), "untrained": untrained}
+    return {
+        "parity": report,
+        "gates": judged(gates, report),
+        "untrained": untrained,
+        "notes": notes_on(gates, report),
+    }
 
 
 def _reference(context: Context, point: str) -> dict[str, np.ndarray]:
@@ -54,8 +65,7 @@ def _chosen(folder: Path) -> str | None:
 
 def judged(gates: Mapping[str, float], report: Mapping[str, Any]) -> dict[str, float]:
     """The gates that something was held against."""
-    there = {m for wires in report.values() for p in wires.values() for m in p}
-    return {m: t for m, t in gates.items() if m in there}
+    return {m: t for m, t in gates.items() if worst(report, m) is not None}
 
 
 def trained(needs: Mapping[str, Path]) -> bool:
@@ -69,51 +79,75 @@ def trained(needs: Mapping[str, Path]) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known of wires beside their values: declared shapes, sample rates of waveforms, the largest input.
+
+    `half`: something computes in float16.
+    """
+
+    shapes: Mapping[str, Any] = field(default_factory=dict)
+    audio: Mapping[str, int] = field(default_factory=dict)
+    scale: float = 0.0
+    half: bool = False
+
+
 def parities(
-    got: Mapping[str, np.ndarray],
-    reference: Mapping[str, np.ndarray],
-    point: str,
-    shapes: Mapping[str, Any] | None = None,
-    audio: Mapping[str, int] | None = None,
+    got: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray], point: str, known: Known
 ) -> dict[str, dict[str, Any]]:
     """{wire: {max_abs, relative_l2, cosine, snr_db, shape, …}}. Raises GateError on shape, dtype, or not finite.
 
-    With `shapes` as declared also pooled_cosine, and, of the waveforms that `audio` names with their sample rates,
-    the distances between them.
+    With shapes as declared also pooled_cosine, and, of the waveforms whose sample rates are known, the distances
+    between them. None: not meaningful there, and not judged.
     """
     found = {}
     for wire, value in got.items():
         try:
-            found[wire] = asdict(compare(value, reference[wire])) | {"shape": list(value.shape)}
+            parity = asdict(compare(value, reference[wire], known.scale))
         except ValueError as e:
-            raise GateError(f"'{wire}' at {point}: {e}", "the engine does not compute what the module does") from e
-        pooled = pooled_cosine(value, reference[wire], shapes[wire]) if shapes else None
-        if pooled is not None:
-            found[wire]["pooled_cosine"] = pooled
-        if audio and wire in audio and value.shape[-1] >= shortest(audio[wire]):
-            found[wire] |= audio_distances(value, reference[wire], audio[wire])
+            raise GateError(f"'{wire}' at {point}: {e}", _mismatch(value, known.half)) from e
+        found[wire] = {m: v for m, v in parity.items() if m not in ("scaled_db", "equal") or v is not None}
+        found[wire]["shape"] = list(value.shape)
+        if wire in known.shapes and pooled_axes(known.shapes[wire], value.shape):
+            found[wire]["pooled_cosine"] = pooled_cosine(value, reference[wire], known.shapes[wire])
+        if wire in known.audio and value.shape[-1] >= shortest(known.audio[wire]):
+            found[wire] |= audio_distances(value, reference[wire], known.audio[wire])
     return found
 
 
-def judge(report: Mapping[str, Mapping[str, Mapping[str, Any]]], gates: Mapping[str, float]) -> None:
+def _mismatch(value: np.ndarray, half: bool) -> str:
+    if half and value.dtype.kind == "f" and not np.isfinite(value).all():
+        return "float16 overflows beyond 65504: component.<name>.precision=fp32, or keep what overflows in float32"
+    return "the engine does not compute what the module does"
+
+
+def judge(report: Report, gates: Mapping[str, float], advice: Advice) -> None:
     """Raise GateError for the metric, tensor and point that miss their gate by most."""
     for metric, threshold in gates.items():
-        if not any(metric in p for wires in report.values() for p in wires.values()):
-            continue  # no tensor here has it: not pooled, or no waveform of trained weights
-        point, wire, parity = worst(report, metric)
+        found = worst(report, metric)
+        if found is None:
+            continue  # no tensor here has it: not pooled, no waveform of trained weights, or not meaningful
+        point, wire, parity = found
         if misses(parity, {metric: threshold}):
             sign = "≤" if metric in ERRORS else "≥"
+            value = held_value(parity, metric)
+            assert value is not None
+            scaled = ", as error against the largest input: the reference is zero" if parity[metric] is None else ""
             raise GateError(
-                f"{metric} {parity[metric]:.6g} of '{wire}' at {point} {parity['shape']}, "
+                f"{metric} {value:.6g} of '{wire}' at {point} {parity['shape']}{scaled}, "
                 f"the gate asks {sign} {threshold}",
-                "keep sensitive nodes in float32 (++component.<name>.keep.op_types=[…]; in int8 task=search finds "
-                "them), choose a higher precision, "
-                f"or set gate.component.{metric} / gate.end_to_end.{metric}",
+                advice(report, metric, threshold),
             )
 
 
-def worst(report: Mapping[str, Mapping[str, Mapping[str, Any]]], metric: str) -> tuple[str, str, Mapping[str, Any]]:
-    """(point, wire, parity) where a metric is worst."""
-    entries = [(point, wire, p) for point, wires in report.items() for wire, p in wires.items() if metric in p]
-    pick = max if metric in ERRORS else min
-    return pick(entries, key=lambda e: e[2][metric])
+_WHY = {"pooled_cosine": "its mean is rounding", **dict.fromkeys(AUDIO_METRICS, "the reference is silent")}
+
+
+def notes_on(gates: Mapping[str, float], report: Report) -> list[str]:
+    """What gates ask for and tensors cannot tell."""
+    return [
+        f"{metric} of '{wire}' is not meaningful at {', '.join(points)}, and not judged: "
+        + _WHY.get(metric, "the reference is zero, or rounding")
+        for metric in gates
+        for wire, points in meaningless(report, metric).items()
+    ]

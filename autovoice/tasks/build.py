@@ -7,6 +7,7 @@ from typing import Any
 
 from autovoice.builds import Built, build
 from autovoice.invocation import Invocation
+from autovoice.measure.gates import least_snr
 from autovoice.recipe import engine_of
 from autovoice.recipe.environment import runs_here
 from autovoice.recipe.fallback import SUFFIX
@@ -56,6 +57,7 @@ def summary(built: Built) -> str:
         rows, columns = [[*row[:-2], row[-1]] for row in rows], [c for c in columns if c != "latency"]
     notes = dict.fromkeys(n for c in components for n in _notes(c, built))
     told = [*_calibrated(built), *_standing_by(components, built), *_elsewhere(components, built), *notes]
+    told += dict.fromkeys(_noted(built))
     return "\n".join([table(columns, rows), *told])
 
 
@@ -82,6 +84,9 @@ def _delivered(c: Component, record: Mapping[str, Any]) -> str:
         return f"{_delivered(c.settled, record)}, by policy"
     kind, unit = ("heavy", "Conv/MatMul") if c.quantized else ("file", record["delivered"].get("unit", "nodes"))
     counts = record["delivered"].get(kind, record["delivered"]["file"])
+    if c.given:  # whatever was asked, it is what it was
+        told = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
+        return f"as it is: {told or 'no'} {unit}"
     if c.precision.type == "tfloat32":  # a way to multiply float32, which no tool tells of a layer
         return f"fp32 {counts.get('float32', 0)}/{sum(counts.values())} {unit}, {c.precision.name} allowed"
     chosen = "quantized_by" in record["delivered"] and counts  # by the builder, which may choose none
@@ -98,11 +103,17 @@ def _ratio(c: Component, built: Built) -> float | None:
 
 
 def _parity(record: Record | None, graph: bool = False) -> list[str]:
-    """`67.1 dB ≥ 30` and the point where it is worst; identical outputs say so, and a graph that stood in."""
+    """`67.1 dB ≥ 30` and the point where it is worst; identical outputs say so, and a graph that stood in.
+
+    Where every reference is nothing but rounding, no ratio to it is a figure.
+    """
     if record is None:
         return ["not run here", ""]
     result = record.result
-    entries = [(p["snr_db"], point) for point, wires in result["parity"].items() for p in wires.values()]
+    measured = result["parity"].items()
+    entries = [(db, at) for at, wires in measured for p in wires.values() if (db := p["snr_db"]) is not None]
+    if not entries:
+        return ["not meaningful", ""]
     worst, point = min(entries)
     gate = result["gates"].get("snr_db")
     what = "graph " if graph else ""
@@ -126,7 +137,7 @@ def _calibrated(built: Built) -> Iterator[str]:
         yield f" ranges of {c.name}: {c.calibration.ranges or c.calibration.name}"
     if "swaps" in built.records:
         swaps = built.records["swaps"].result
-        told = (f"{name} {min(p['snr_db'] for p in wires.values()):.1f} dB" for name, wires in swaps["swaps"].items())
+        told = (f"{name} {least_snr({'': wires}):.1f} dB" for name, wires in swaps["swaps"].items())
         yield f" end to end at {swaps['point']}, float32 but for: {', + '.join(told)}"
 
 
@@ -157,6 +168,13 @@ def _elsewhere(components: Iterable[Component], built: Built) -> Iterator[str]:
         yield f" note: {whose} are for compute capability {targets}: nothing here can {what}"
 
 
+def _noted(built: Built) -> Iterator[str]:
+    """What steps say themselves, each under the name of its component."""
+    for step, record in built.records.items():
+        whose = step.rpartition(".")[0] or built.plan.graph.spec.pipeline.name
+        yield from (f" note: {whose}: {note}" for note in record.result.get("notes", ()))
+
+
 def _source(step: str, built: Built) -> str:
     """`speech`, or of a component's own samples `npy (encoder)`."""
     name, _, own = step.rpartition(".")
@@ -180,7 +198,7 @@ def _notes(c: Component, built: Built) -> Iterator[str]:
         yield f" note: {c.name}: the builder put none of {sum(heavy.values())} Conv/MatMul in {precision.type}; {fix}"
     if record["delivered"].get("told_by") == "inspector" and (hidden := record["delivered"].get("untold")):
         yield f" note: {c.name}: the inspector does not tell the type of {hidden} convolutions and products"
-    nothing = c.quantized and precision.type not in heavy
+    nothing = (c.quantized and precision.type not in heavy) or c.given
     if executed and precision.type not in executed and not nothing and "chosen" not in record:
         others = " and ".join(sorted(executed))
         yield f" note: {c.backend.name} here computes {precision.name} files in {others}, between casts"
