@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from autovoice.errors import ConfigError, Fault
 from autovoice.fuse import Group, fused
 from autovoice.graph import Graph, build_graph
-from autovoice.spec import Component, Gate, Input, Keep, Quantize
+from autovoice.spec import Component, Gate, Input, Keep, OnnxFile, Quantize
 from tests.builders import FP16, FP32, GATE, ORT, build_spec, component, quantized, wire
 
 
@@ -222,3 +223,14 @@ def test_a_backend_that_runs_modules_runs_none_of_several() -> None:
     assert str(raised.value) == (
         "fuse.ab.backend: onnxruntime runs a component's own module, and this one is one of several, fused\n  fuse=null"
     )
+
+
+def test_a_file_that_is_quantized_already_is_fused_with_nothing_that_is_to_be_quantized() -> None:
+    given = quantized("b", ["a_out"], model=None, onnx=OnnxFile(Path("b.onnx"), (), ("MatMulInteger",))).as_given()
+    assert faults_of(quantized("a"), given, both=("a", "b")) == [
+        "fuse.both: b: a file that is quantized already cannot be fused with components to be quantized\n"
+        "  leave it out of the group, or precision=fp32"
+    ]
+    in_float32 = replace(given, precision=FP32, backend=ORT, gate=GATE).as_given()
+    (c,) = merged(component("a"), replace(in_float32, calibration=component("a").calibration), both=("a", "b"))
+    assert c.given == ("MatMulInteger",)

@@ -40,7 +40,7 @@ def audio_distances(x: np.ndarray, r: np.ndarray, sample_rate: int) -> dict[str,
     """
     _check(x, r, shortest(sample_rate))
     x, r = (v.reshape(-1, v.shape[-1]) for v in (x, r))
-    heard = np.abs(r).max(1) > 10 ** (FLOOR_DB / 20)
+    heard = (np.abs(r).max(1) > 10 ** (FLOOR_DB / 20)) | (x == r).all(1)
     if not heard.any():
         return dict.fromkeys(AUDIO_METRICS)
     x, r = x[heard], r[heard]

@@ -58,7 +58,7 @@ def compare(got: np.ndarray, reference: np.ndarray, scale: float = 0.0) -> Parit
         return Parity(0.0, 0.0, 1.0, SNR_EQUAL)
     if reference.dtype.kind in "biu":
         return _counted(x, r)
-    if rms(r) <= EPSILON * scale:
+    if scale > 0 and rms(r) <= EPSILON * scale:
         largest = float(np.abs(x - r).max())
         return Parity(largest, None, None, None, min(20 * math.log10(scale / largest), SNR_EQUAL))
     return _ratios(x, r)

@@ -65,10 +65,8 @@ def _plain(made: Any, target: str) -> torch.nn.Module:
     module = unwrapped(made)
     for name, part in module.named_modules():
         if isinstance(part, torch.jit.ScriptModule):
-            where = (
-                f"{target} made a TorchScript archive's module" if not name else f"'{name}' of {target} is TorchScript"
-            )
-            raise ExportError(f"{where}, which has no Python code to export", _SCRIPTED)
+            where = f"'{name}' of {target}" if name else f"what {target} made"
+            raise ExportError(f"{where} is TorchScript, which has no Python code to export", _SCRIPTED)
     return module
 
 

@@ -145,9 +145,9 @@ _WHY = {"pooled_cosine": "its mean is rounding", **dict.fromkeys(AUDIO_METRICS, 
 
 def notes_on(gates: Mapping[str, float], report: Report) -> list[str]:
     """What gates ask for and tensors cannot tell."""
-    return [
-        f"{metric} of '{wire}' is not meaningful at {', '.join(points)}, and not judged: "
-        + _WHY.get(metric, "the reference is zero, or rounding")
-        for metric in gates
-        for wire, points in meaningless(report, metric).items()
-    ]
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for metric in gates:
+        why = _WHY.get(metric, "the reference is zero, or rounding")
+        for wire, points in meaningless(report, metric).items():
+            found.setdefault((wire, ", ".join(points), why), []).append(metric)
+    return [f"{', '.join(m)} of '{wire}' at {at}: not meaningful, {why}" for (wire, at, why), m in found.items()]

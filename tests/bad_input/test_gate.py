@@ -29,8 +29,12 @@ def test_a_component_below_its_gate(toy: Project) -> None:
         fact,
     )
     name = fact.removeprefix("error: ").partition(".")[0]
-    assert f"++component.{name}.keep.op_types=[…]" in fix
-    assert "gate.component.snr_db / gate.end_to_end.snr_db" in fix
+    assert "in float32 the engine computes something else" in fix
+    assert "precision=" not in fix  # there is no higher one
+    loosened = re.findall(r"or (gate\.component\.snr_db\.fp32=1\d\d)$", fix)
+    assert loosened
+    assert f"++component.{name}.export.simplify=false" in fix or "not at" in fix
+    toy.ok(*loosened, f"targets=[{name}]")
 
 
 def test_the_whole_pipeline_below_its_gate(toy: Project) -> None:

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from autovoice.config.schema import SpecReader
 from autovoice.errors import Fault, nearest
@@ -119,6 +121,35 @@ def test_an_onnx_file_stands_for_a_module(tmp_path: Path) -> None:
     path = tmp_path / "encoder.onnx"
     (c,) = read(tree({"model": None, "onnx": str(path)})).components
     assert (c.model, c.onnx) == (None, OnnxFile(path))
+
+
+def quantized_file(path: Path) -> dict[str, Any]:
+    """A tree whose component is a file with an integer product in it."""
+    x, y = (helper.make_tensor_value_info(n, TensorProto.INT8, ["n", 8]) for n in "xy")
+    nodes = [helper.make_node("MatMulInteger", ["x", "x"], ["y"])]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", [x], [y])), path)
+    return {"model": None, "onnx": str(path)}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "bf16", "fp8"])
+def test_a_file_that_is_quantized_already_is_kept_as_it_is(precision: str, tmp_path: Path) -> None:
+    """Whatever is asked: without calibration data, and on a backend that has no such type."""
+    types = {"fp16": "float16", "bf16": "bfloat16", "fp8": "float8"}
+    asked = FP32 | {"name": precision, "type": types.get(precision, precision)}
+    asked |= {"quantize": {"op_types": ["MatMul"]}} if precision in ("int8", "fp8") else {}
+    spec = read(tree(quantized_file(tmp_path / "e.onnx"), precision=asked))
+    (c,) = spec.components
+    assert (c.given, c.quantize, c.quantized, c.raced) == (("MatMulInteger",), None, False, False)
+    assert (c.precision.name, c.precision.type, c.precision.judged_as) == (precision, "float32", precision)
+    assert c.lowering.path == "autovoice.lowering.floating.keep_float32"
+    fact = f"{c.name}: e.onnx is quantized already (MatMulInteger), kept as it is"
+    assert spec.notes == (f"{fact}: {precision} rewrites nothing",)
+
+
+def test_in_float32_such_a_file_is_what_it_was(tmp_path: Path) -> None:
+    spec = read(tree(quantized_file(tmp_path / "e.onnx")))
+    assert spec.notes[-1].endswith("e.onnx is quantized already (MatMulInteger), kept as it is")
+    assert spec.components[0].precision.name == "fp32"
 
 
 def test_an_onnx_files_data_is_what_is_named_or_called_like_it(tmp_path: Path) -> None:

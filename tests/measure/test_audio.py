@@ -51,6 +51,15 @@ def test_silence_is_equal_to_silence() -> None:
     assert audio_distances(silence, silence, 16000) == dict.fromkeys(KEYS, 0.0)
 
 
+def test_rows_whose_reference_is_silent_do_not_count() -> None:
+    """Below -100 dB logarithms compare floors; how loud the error is there, the SNR tells."""
+    reference = np.stack([noise(4096), np.full(4096, 1e-6, np.float32)])
+    got = reference + noise(2, 4096, seed=1, amplitude=1e-4)
+    assert audio_distances(got, reference, 16000) == audio_distances(got[:1], reference[:1], 16000)
+    assert audio_distances(got[1:], reference[1:], 16000) == dict.fromkeys(KEYS)
+    assert compare(got[1:], reference[1:]).snr_db == pytest.approx(-40, abs=1)
+
+
 def test_a_gain_of_two() -> None:
     reference = noise(16000)
     distances = audio_distances(2 * reference, reference, 16000)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
-from autovoice.measure.parity import Parity, compare, misses, pooled_cosine
+from autovoice.measure.gates import misses
+from autovoice.measure.parity import Parity, compare, largest_input, pooled_cosine, unlike
 from autovoice.spec import SNR_EQUAL
 
 
@@ -170,3 +172,127 @@ def test_pooled_rows_that_are_both_silent_are_equal() -> None:
     """As `compare` has it: without an error there is nothing to be gated."""
     x = features([1, 2, 3], [0, 0, 0])
     assert pooled_cosine(x, x.copy(), FEATURES) == pytest.approx(1)
+
+
+# -- references that are nothing but rounding --------------------------------------------------------
+
+
+def normalised(times: int, offset: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """[2, 8, times] less its mean over time, over its deviation: in float32 by two orders of summation."""
+    x = (np.random.default_rng(seed).standard_normal((2, 8, times)) + offset).astype(np.float32)
+    found = []
+    for mean in (x.mean(2, keepdims=True), x[..., ::-1].cumsum(2, dtype=np.float32)[..., -1:] / np.float32(times)):
+        found.append((x - mean) / x.std(2, keepdims=True))
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize("times", [3, 10, 40, 1000])
+def test_pooled_means_of_zero_are_not_compared(times: int) -> None:
+    got, reference = normalised(times)
+    assert compare(got, reference).snr_db > 100  # type: ignore[operator]
+    assert pooled_cosine(got, reference, ("batch", 8, "frames")) is None
+
+
+def test_a_small_mean_that_is_no_rounding_is_compared() -> None:
+    got, reference = normalised(40)
+    direction = np.linspace(-1e-3, 1e-3, 8, dtype=np.float32)[:, np.newaxis]
+    assert pooled_cosine(got + direction, reference + direction, ("batch", 8, "frames")) == pytest.approx(1, abs=1e-5)
+    assert pooled_cosine(got - direction, reference + direction, ("batch", 8, "frames")) == pytest.approx(-1, abs=1e-5)
+
+
+def test_rows_whose_mean_is_rounding_do_not_count_among_others() -> None:
+    got, reference = normalised(10)
+    got[0] += 1
+    reference[0] += 1
+    assert pooled_cosine(got, reference, ("batch", 8, "frames")) == pytest.approx(1)
+    silent = features([1, 2, 3], [0, 0, 0])
+    assert pooled_cosine(silent + np.float32(1e-9), silent, FEATURES) == pytest.approx(1)
+
+
+def test_an_engine_with_a_mean_where_there_is_none_is_caught_by_the_snr() -> None:
+    got, reference = normalised(10)
+    parity = compare(got + np.float32(0.5), reference, 3.0)
+    assert parity.snr_db == pytest.approx(6, abs=0.1)
+
+
+ROUNDING = f32(1e-8, -3e-8, 0, 2e-8)
+
+
+@pytest.mark.parametrize(
+    ("got", "reference"),
+    [(ROUNDING, f32(0, 0, 0, 0)), (f32(0, 0, 0, 0), ROUNDING), (-ROUNDING, ROUNDING)],
+    ids=["zero", "rounding", "both"],
+)
+def test_ratios_to_rounding_mean_nothing_and_the_error_is_held_against_the_inputs(
+    got: np.ndarray, reference: np.ndarray
+) -> None:
+    parity = compare(got, reference, scale=2.0)
+    assert (parity.snr_db, parity.cosine, parity.relative_l2) == (None, None, None)
+    assert parity.scaled_db is not None
+    assert parity.scaled_db > 120
+    assert misses(asdict(parity), {"snr_db": 60, "cosine": 0.999999, "relative_l2": 0.1}) == {}
+
+
+def test_a_wrong_engine_is_caught_where_the_reference_is_zero() -> None:
+    parity = compare(f32(0, 0.1, 0, 0), f32(0, 0, 0, 0), scale=2.0)
+    assert parity.scaled_db == pytest.approx(26, abs=0.1)
+    assert misses(asdict(parity), {"snr_db": 60}) == {"snr_db": 60}
+    assert misses(asdict(parity), {"max_abs": 0.01}) == {"max_abs": 0.01}
+
+
+def test_small_values_that_are_no_rounding_keep_their_ratios() -> None:
+    """Probabilities among many, or a gain of 1e-5."""
+    reference = 1e-5 * f32(1, 2, 3, 4)
+    assert compare(reference[::-1].copy(), reference, scale=4.0).snr_db == pytest.approx(1.76, abs=0.01)
+
+
+def test_the_scale_is_of_floating_point_inputs() -> None:
+    assert largest_input([f32(1, -3), np.array([40000]), np.zeros((0, 4), np.float32)]) == 3
+    assert largest_input([np.array([40000])]) == 0
+
+
+# -- integers and bools ------------------------------------------------------------------------------
+
+
+def test_labels_are_right_or_wrong() -> None:
+    reference = np.arange(1000)
+    got = reference.copy()
+    got[3] = 999  # as far away as can be
+    parity = compare(got, reference)
+    assert parity.equal == pytest.approx(0.999)
+    assert (parity.snr_db, parity.cosine) == (pytest.approx(30), None)
+
+
+def test_quantities_may_be_off_by_one() -> None:
+    reference = np.arange(1000, 2000).astype(np.int32)
+    assert compare(reference + np.int32(1), reference).snr_db == pytest.approx(63.6, abs=0.2)
+
+
+def test_bools_that_are_all_false_are_a_reference_too() -> None:
+    reference = np.zeros(100, np.bool_)
+    got = reference.copy()
+    got[0] = True
+    assert compare(got, reference).snr_db == pytest.approx(20)
+    assert compare(~got, reference).snr_db == pytest.approx(0.04, abs=0.01)
+
+
+# -- answers to the same inputs ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        (f32(1, 2), f32(1, 2 + 4e-7), True),
+        (f32(1, 2), f32(1, 2 + 1e-4), False),
+        (f32(1, np.nan, np.inf), f32(1, np.nan, np.inf), True),
+        (f32(1, np.nan), f32(1, 2), False),
+        (f32(1, np.inf), f32(1, -np.inf), False),
+        (f32(0, 0), f32(0, 1e-30), False),
+        (f32(1), f32(1, 1), False),
+        (np.array([1, 2]), np.array([1, 3]), False),
+        (np.array([1, 2]), np.array([1, 2]), True),
+    ],
+)
+def test_answers_repeat_up_to_rounding(first: np.ndarray, second: np.ndarray, same: bool) -> None:
+    assert (unlike({"a": f32(1), "y": first}, {"a": f32(1), "y": second}) is None) is same
+    assert unlike({"y": first}, {"y": second}) in (None, "y")

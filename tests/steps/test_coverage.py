@@ -27,6 +27,7 @@ def covered(tmp_path: Path, *frames: int, component: str = "encoder", batch: int
 def test_how_much_of_the_profile_is_seen(tmp_path: Path) -> None:
     assert covered(tmp_path, 12, 8, 30) == {
         "samples": 3,
+        "notes": [],
         "coverage": {
             "batch": {"seen": [1, 1], "profile": [1, 2]},
             "frames": {"seen": [8, 30], "profile": [8, 40]},
@@ -71,3 +72,17 @@ def test_a_symbol_of_its_own_settles_arithmetic_with_another() -> None:
 
 def test_fixed_axes_tell_nothing() -> None:
     assert sizes_of({"x": [1, 80]}, {"x": {"shape": [1, 80]}}, {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("frames", "batch", "notes"),
+    [
+        ((12, 12), 1, ["all samples have frames 12, the profile 8 … 40"]),
+        ((12, 13), 1, []),
+        ((12, 13), 2, ["all samples have batch 2, the profile 1 … 2"]),
+    ],
+)
+def test_a_dim_of_which_one_size_was_seen(
+    frames: tuple[int, ...], batch: int, notes: list[str], tmp_path: Path
+) -> None:
+    assert covered(tmp_path, *frames, batch=batch)["notes"] == notes
