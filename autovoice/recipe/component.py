@@ -227,6 +227,7 @@ def about(c: Component) -> dict[str, Any]:
         "module": c.backend.from_module,
         "higher": None if c.settled.higher is None else c.settled.higher.name,
         "members": [m.name for m in c.members],
+        "inputs": [i.local for i in c.inputs],
     }
 
 

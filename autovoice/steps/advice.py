@@ -58,7 +58,7 @@ def _lower(about: About, *_: Any) -> str:
         )
     if about["type"] == "tfloat32":
         return f"TF32 rounds what it multiplies to 10 bits: {_NAME}.precision=fp32"
-    keep = "inputs=[…]" if about["module"] else "op_types=[LayerNormalization,Softmax]"
+    keep = f"inputs=[{','.join(about['inputs'])}]" if about["module"] else "op_types=[LayerNormalization,Softmax]"
     return f"++{_NAME}.keep.{keep} keeps what is sensitive in float32, as {_NAME}.precision=fp32 does with all"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from autovoice.recipe.component import about
 from autovoice.spec import OnnxFile
 from autovoice.steps.advice import component_advice, end_to_end_advice
-from tests.builders import FP16, FP32, component, quantized
+from tests.builders import FP16, FP32, ORT, component, quantized
 
 REPORT: dict[str, dict[str, dict[str, Any]]] = {
     "min": {"y": {"snr_db": 12.3456, "max_abs": 0.012345}},
@@ -44,6 +45,11 @@ def test_float16_keeps_what_is_sensitive() -> None:
     assert "++component.<name>.keep.op_types=[LayerNormalization,Softmax]" in told
     assert "component.<name>.precision=fp32" in told
     assert told.endswith("; or gate.component.snr_db.fp16=12.3")
+
+
+def test_float16_of_a_module_keeps_inputs_which_are_all_it_can_keep() -> None:
+    c = component("a", ["x", "mask"], precision=FP16, backend=replace(ORT, from_module=True))
+    assert advice(c).startswith("++component.<name>.keep.inputs=[x,mask] keeps what is sensitive in float32")
 
 
 def test_int8_looks_at_samples_first() -> None:
