@@ -140,13 +140,17 @@ def _why(
     return tuple(changes) or ("needs another artefact than last time",)
 
 
+#: what only words the advice of a failure: it follows from what is told of the build
+_UNTOLD = ("about", "about_of")
+
+
 def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """One sentence a difference between two steps' inputs, `field old → new`."""
     found = []
     for part in ("fields", "tools"):
         a, b = _flat(old.get(part, {})), _flat(new.get(part, {}))
         for name in {**b, **a}:  # in the order of the configuration
-            if a.get(name) != b.get(name):
+            if a.get(name) != b.get(name) and name.partition(".")[0] not in _UNTOLD:
                 found.append(f"{name} {_shown(a.get(name))} → {_shown(b.get(name))}")
     for name in sorted(old["files"].keys() | new["files"].keys()):
         if old["files"].get(name) != new["files"].get(name):
