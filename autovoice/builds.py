@@ -7,8 +7,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
+from autovoice import hashing, sources
 from autovoice.driver import Listener, Outcome, run_plan
-from autovoice.errors import AutovoiceError
+from autovoice.errors import AutovoiceError, ChangedError
 from autovoice.invocation import Invocation
 from autovoice.plan import Plan, Planned, made_as, make_plan
 from autovoice.progress import listener
@@ -16,6 +17,9 @@ from autovoice.recipe import Step
 from autovoice.sources import add_cwd_to_path
 from autovoice.store import Record
 from autovoice.workers import WorkerExecutor
+
+#: how often a build that finds something changed under it starts over before it gives up
+_PLANS_AGAIN = 2
 
 
 class BuildFailed(AutovoiceError):
@@ -37,8 +41,8 @@ def build(invocation: Invocation, executor: Executor | None = None) -> Built:
     """Run and publish, with the store in use. Raises BuildFailed with every failed step, and publishes nothing."""
     from autovoice.publish import publish
 
-    plan, store = invocation.plan, invocation.store
-    outcome = _finished(plan, invocation, executor)
+    store = invocation.store
+    plan, outcome = _finished(invocation.plan, invocation, executor)
     written = publish(plan, outcome.records, store, invocation.folder, invocation.identity)
     return Built(plan, outcome.records, outcome.ran, invocation.folder, written)
 
@@ -50,17 +54,30 @@ def run_steps(invocation: Invocation, steps: Sequence[Step], executor: Executor 
     """
     add_cwd_to_path()
     plan = make_plan(invocation.graph, invocation.store, steps)
-    return _finished(plan, invocation, executor).records
+    return _finished(plan, invocation, executor, steps)[1].records
 
 
-def _finished(plan: Plan, invocation: Invocation, executor: Executor | None) -> Outcome:
-    """What became of a plan all of whose steps have a record now; remembered for the next plan's reasons."""
+def _finished(
+    plan: Plan, invocation: Invocation, executor: Executor | None, steps: Sequence[Step] | None = None
+) -> tuple[Plan, Outcome]:
+    """A plan all of whose steps have a record now, and what became of them; remembered for the next plan's reasons."""
     outcome = _run(plan, invocation, executor) if plan.to_run else Outcome(_reused(plan))
+    for _ in range(_PLANS_AGAIN):
+        changed = [e.path for e in outcome.errors.values() if isinstance(e, ChangedError)]
+        if not changed:
+            break
+        print(f" {', '.join(dict.fromkeys(changed))}: not what was planned with; planned again", flush=True)
+        hashing.forget(map(Path, changed))
+        sources.forget()
+        plan, ran = make_plan(plan.graph, invocation.store, steps), outcome.ran
+        outcome = _run(plan, invocation, executor) if plan.to_run else Outcome(_reused(plan))
+        kept = {step: record for step, record in ran.items() if outcome.records.get(step) == record}
+        outcome.ran = kept | outcome.ran
     names = {p.step.id: made_as(plan.graph, p.step) for p in plan.steps}
     invocation.store.save_last(plan.graph.spec.pipeline.name, outcome.records, names)
     if outcome.errors:
         raise _failure(plan, outcome)
-    return outcome
+    return plan, outcome
 
 
 def _reused(plan: Plan) -> dict[str, Record]:
@@ -69,6 +86,7 @@ def _reused(plan: Plan) -> dict[str, Record]:
 
 def _run(plan: Plan, invocation: Invocation, executor: Executor | None) -> Outcome:
     settings, store = invocation.settings, invocation.store
+    store.prepare()
     own, slots = None, None
     if executor is None:
         slots = min(settings.workers, len(plan.to_run))

@@ -3,6 +3,7 @@
 AutovoiceError
 ├── ConfigError        the configuration is wrong: one or more faults, all reported at once
 ├── StepError          one step of a build failed
+│   ├── ChangedError       what it read is not what its key was made of
 │   ├── CheckpointError    weights could not be loaded into the module
 │   ├── ExportError        the module could not become an ONNX file with the declared I/O
 │   ├── CalibrationError   calibration data are missing, or do not fit the component
@@ -20,6 +21,7 @@ AutovoiceError
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -67,6 +69,17 @@ class ConfigError(AutovoiceError):
 
 class StepError(AutovoiceError):
     """One step failed."""
+
+
+class ChangedError(StepError):
+    """Something that a step read changed meanwhile, or was known as something else; `path` says where."""
+
+    def __init__(self, fact: str, fix: str, path: str) -> None:
+        super().__init__(fact, fix)
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[ChangedError], tuple[str, str, str]]:
+        return type(self), (self.fact, self.fix, self.path)
 
 
 class CheckpointError(StepError):
@@ -138,3 +151,18 @@ def nearest(name: str, names: Iterable[str]) -> str:
     close = get_close_matches(name, names, n=1, cutoff=0.6)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"{hint}available: {choices(names)}"
+
+
+def unwritable(place: str, error: OSError, elsewhere: str) -> StoreError:
+    """Why nothing can be written at a place, in plain words where the reason is a usual one."""
+    reasons = {
+        errno.ENOSPC: "the disk is full",
+        errno.EDQUOT: "the disk quota is used up",
+        errno.EROFS: "the file system is read-only",
+        errno.EACCES: "no permission to write",
+        errno.ENOTDIR: "a file stands where a folder should be",
+        errno.EEXIST: "a file stands where a folder should be",
+    }
+    why = reasons.get(error.errno or 0, error.strerror or str(error))
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return StoreError(f"{place}: {why}", ("free some space (autovoice task=gc), or " if full else "") + elsewhere)

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autovoice.errors import ArtefactError, AutovoiceError, StepError
+from autovoice.arguments import appeared
+from autovoice.errors import ArtefactError, AutovoiceError, ChangedError, StepError
 from autovoice.hashing import uncached_sha256
 from autovoice.machine import machine_shared
-from autovoice.sources import source_file
+from autovoice.sources import code_file
 from autovoice.spec import WORKER
 from autovoice.steps.context import Context
 from autovoice.store import Record, Store, store_error
@@ -84,12 +85,29 @@ def _run(job: Job, store: Store, work: Path) -> Record:
 
 
 def _check_unchanged(job: Job) -> None:
-    """Raise StepError when a file or module is no longer what the key was made of: the result may be of either."""
+    """Raise ChangedError when a file or module is no longer what the key was made of: the result may be of either."""
     current = {name: (path, job.inputs["files"][name]) for name, path in job.files.items()}
-    current |= {m: (source_file(m), digest) for m, digest in job.inputs["code"].items()}
+    current |= {m: (code_file(m), digest) for m, digest in job.inputs["code"].items()}
     for name, (path, digest) in current.items():
-        if path is None or uncached_sha256(path) != digest:
-            raise StepError(f"{job.id}: {path or name} changed while it was being read", "run the same command again")
+        if path is None or _digest(path) != digest:
+            raise _changed(job, str(path or name))
+    new = appeared(job.files)
+    if new is not None:
+        raise _changed(job, str(new))
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return uncached_sha256(path)
+    except OSError:
+        return None
+
+
+def _changed(job: Job, what: str) -> ChangedError:
+    fix = (
+        "run the same command again when nothing writes there; what a step itself writes cannot be among what it reads"
+    )
+    return ChangedError(f"{job.id}: {what} changed while it was being read", fix, what)
 
 
 def _intact(store: Store, key: str) -> Path:
@@ -100,7 +118,7 @@ def _intact(store: Store, key: str) -> Path:
         raise ArtefactError(f"{folder}: the artefact is gone or damaged", "run the same command again: it is rebuilt")
     for name, file in record.files.items():
         if uncached_sha256(folder / name) != file.sha256:
-            os.utime(folder / name)  # no longer vouched for by its time: the next plan sees the damage
+            store.distrust(key, name)
             raise ArtefactError(
                 f"{folder / name}: content changed since it was built", "run the same command again: it is rebuilt"
             )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from autovoice.arguments import files_named, texts_in
 from autovoice.errors import AutovoiceError, ConfigError, Fault
 from autovoice.graph import Graph
 from autovoice.hashing import file_sha256, json_sha256
@@ -45,7 +47,8 @@ def make_plan(graph: Graph, store: Store, steps: Sequence[Step] | None = None) -
     Raises ConfigError for files and modules that do not exist.
     """
     steps = steps_of(graph) if steps is None else steps
-    made = _Keys(graph)
+    made = _Keys(graph, store)
+    steps = [made.with_named(step) for step in steps]
     records: dict[str, Record | None] = {}
     for step in steps:
         made.add(step)
@@ -75,11 +78,35 @@ def made_as(graph: Graph, step: Step) -> str:
 class _Keys:
     """Computes each step's inputs and key, collecting faults of missing files and modules."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, store: Store) -> None:
         self.graph = graph
+        self.store = store
         self.keys: dict[str, str] = {}
         self.inputs: dict[str, dict[str, Any]] = {}
         self.faults: list[Fault] = []
+        self.named: dict[str, Mapping[str, Path] | AutovoiceError | OSError] = {}
+
+    def with_named(self, step: Step) -> Step:
+        """The step, its files and those that its arguments name."""
+        files = dict(step.files)
+        for place, text in texts_in(step.fields).items():
+            found = self._named(text)
+            if isinstance(found, Mapping):
+                files |= {f"{place}{name}": path for name, path in found.items()}
+                continue
+            where, fix = _where(step, place), f"{_where(step, place)}=/path/to/file"
+            fact, fix = (found.fact, found.fix) if isinstance(found, AutovoiceError) else (_told(found), fix)
+            self.faults.append(Fault(where, fact, fix))
+        return step if files == step.files else replace(step, files=files)
+
+    def _named(self, text: str) -> Mapping[str, Path] | AutovoiceError | OSError:
+        """What a text names, looked up once a plan: several steps have the same arguments."""
+        if text not in self.named:
+            try:
+                self.named[text] = files_named(text, self.store.root)
+            except (AutovoiceError, OSError) as e:
+                self.named[text] = e
+        return self.named[text]
 
     def add(self, step: Step) -> None:
         inputs = {
@@ -104,7 +131,8 @@ class _Keys:
             try:
                 digests[name] = file_sha256(path)
             except OSError as e:
-                where = name if name.startswith("calibration.") else f"component.{step.component}.{name}"
+                place = name.partition("/")[0]
+                where = _where(step, name if " " in place else place)
                 self.faults.append(Fault(where, f"{path}: {e.strerror}", f"{where}=/path/to/file"))
         return digests
 
@@ -117,6 +145,15 @@ class _Keys:
                 where = f"component.{step.component}" if step.component else "pipeline"
                 self.faults.append(Fault(where, e.fact, e.fix))
         return code
+
+
+def _where(step: Step, place: str) -> str:
+    """A place in the configuration; calibrations, which components share, have one of their own."""
+    return place if place.startswith("calibration.") or not step.component else f"component.{step.component}.{place}"
+
+
+def _told(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}"
 
 
 def _why(

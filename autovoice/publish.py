@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autovoice.errors import ArtefactError, StoreError
-from autovoice.files import RANGES, link_or_copy, write_atomically
+from autovoice.files import RANGES, link_or_copy, make_folder, sweep_parts, write_atomically
 from autovoice.graph import Graph
 from autovoice.hashing import file_sha256, uncached_sha256
 from autovoice.loaders import loader_of
@@ -39,9 +38,12 @@ def publish(
     data = manifest_of(plan, records, store, overrides)
     written = []
     engines = {c.name: engine_of(c) for c in plan.graph.components}
+    if _in_place(folder, data, engines, records):
+        return []
     try:
         with store.lock(f"folder-{folder.parent.name}-{folder.name}"):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
+            sweep_parts(folder)
             for component in data["components"]:
                 for entry, build in _engines(component, engines, records):
                     for source, file, digest in _files(entry, build):
@@ -56,6 +58,22 @@ def publish(
     except OSError as e:
         raise StoreError(f"{folder}: {e.strerror or e}", "paths.outputs=/another/folder") from e
     return [*written, NAME]
+
+
+def _in_place(folder: Path, data: Mapping[str, Any], engines: Mapping[str, str], records: Mapping[str, Record]) -> bool:
+    """True where there is nothing to write, so that a folder that cannot be written will do."""
+    if not _same_but_for_time(folder, data):
+        return False
+    files = (
+        (folder / file, digest)
+        for component in data["components"]
+        for entry, build in _engines(component, engines, records)
+        for _, file, digest in _files(entry, build)
+    )
+    try:
+        return all(file_sha256(path) == digest for path, digest in files)
+    except OSError:  # one is missing
+        return False
 
 
 def manifest_of(plan: Plan, records: Mapping[str, Record], store: Store, overrides: Sequence[str]) -> dict[str, Any]:
@@ -237,7 +255,7 @@ def _place(store: Store, build: Record, name: str, target: Path, digest: str) ->
         pass
     source = store.folder(build.key) / name
     if uncached_sha256(source) != digest:
-        os.utime(source)  # no longer vouched for by its time: the next plan sees the damage
+        store.distrust(build.key, name)
         raise ArtefactError(
             f"{source}: content changed since it was built", "run the same command again: it is rebuilt"
         )

@@ -11,6 +11,7 @@ import hashlib
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib import invalidate_caches
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,10 +35,16 @@ def _find(module: str) -> ModuleSpec | None:
     return next((spec for spec in found if spec is not None), None)
 
 
+def code_file(module: str) -> Path | None:
+    """The file that a module is loaded from, compiled or not; None for packages without one."""
+    spec = _find(module)
+    return Path(spec.origin) if spec and spec.has_location and spec.origin else None
+
+
 def source_file(module: str) -> Path | None:
     """The Python file of a module, None for packages without one and for compiled code."""
-    spec = _find(module)
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    path = code_file(module)
+    return path if path is not None and path.suffix == ".py" else None
 
 
 @cache
@@ -113,6 +120,19 @@ def _imported(module: str, path: Path, content: bytes) -> Iterator[str]:
             base = (f"{base}.{node.module}" if node.module else base) if node.level else node.module or ""
             yield base
             yield from (f"{base}.{a.name}" for a in node.names)
+        elif isinstance(node, ast.Call):
+            yield from _imported_by_name(node, package)
+
+
+def _imported_by_name(call: ast.Call, package: str) -> Iterator[str]:
+    """The module of `import_module("name")`, where the name stands there as it is."""
+    called = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    match call.args:
+        case [ast.Constant(str(name)), *_] if called in ("import_module", "__import__"):
+            above = package.split(".")
+            level = len(name) - len(name.lstrip("."))
+            above = above[: len(above) - level + 1] if level else []
+            yield ".".join([*above, name.lstrip(".")])
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:
@@ -145,11 +165,11 @@ def _walk(target: str) -> tuple[Mapping[str, str], frozenset[str]]:
         if module in seen:
             continue
         seen.add(module)
-        path = source_file(module)
+        path = code_file(module)
         own = _kind(module.partition(".")[0]) == "own"
         if path is not None and (own or module == start):
             files[module] = file_sha256(path)
-            for name in _imports(module, path, files[module]):
+            for name in _imports(module, path, files[module]) if path.suffix == ".py" else ():
                 kind = _kind(name.partition(".")[0])
                 if kind == "own":
                     left.append(name)
@@ -226,6 +246,13 @@ def tool_version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "absent"
+
+
+def forget() -> None:
+    """Look at everything again: code was edited while this process ran."""
+    invalidate_caches()
+    for looked_up in (_find, module_of, _walk, _kind, _distributions, tool_version):
+        looked_up.cache_clear()
 
 
 def add_cwd_to_path() -> None:

@@ -5,30 +5,32 @@
     store/locks/              one lock file a key
     store/last/               the record last built, by pipeline and step: what `explain` compares with
     store/logs/               one log a step
-    store/hashes.json         digests of files by (path, size, mtime, inode)
-  store/imports.json        what each module of the user's own code imports, by digest
+    store/hashes.json         digests of files, each with what changes when the file does
+    store/imports.json        what each module of the user's own code imports, by digest
 
-An artefact counts only when every file its record names has the size and digest it was committed with.
+An artefact counts only when every file its record names has the size and digest it was committed with. Whatever is
+made here is open to whom the store's own folder is open to.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from autovoice import hashing, sources
-from autovoice.errors import StoreError
-from autovoice.files import RECORD, write_atomically
+from autovoice.errors import StoreError, unwritable
+from autovoice.files import RECORD, make_folder, share, sweep_parts, write_atomically
+from autovoice.locks import UNWRITABLE, locked, shared
+from autovoice.memory import Entry, built, keys_of, read_json, same, sealed, unsealed
+
+_FOLDERS = ("objects", "tmp", "locks", "last", "logs")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class StoredFile:
     sha256: str
     size: int
     mtime_ns: int
+    ctime_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,10 @@ class Store:
     def prepare(self) -> None:
         """Make the store usable. Raises StoreError where it cannot be written."""
         try:
-            for name in ("objects", "tmp", "locks", "last", "logs"):
-                (self.root / name).mkdir(parents=True, exist_ok=True)
+            for name in _FOLDERS:
+                make_folder(self.root / name)
+            for folder in (self.root, self.root / "last"):
+                sweep_parts(folder)
             probe = self.root / "tmp" / f".probe-{uuid.uuid4().hex}"
             probe.touch()
             probe.unlink()
@@ -81,7 +86,7 @@ class Store:
             data = json.loads((self.folder(key) / RECORD).read_bytes())
             files = {n: StoredFile(**f) for n, f in data.pop("files").items()}
             record = Record(files=files, **data)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):  # absent, or not JSON of this form
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):  # absent, or no such JSON
             return None
         whole = record.key == key and all(self._intact(key, n, f) for n, f in files.items())
         return record if whole else None
@@ -96,57 +101,68 @@ class Store:
             stat = path.stat()
             if stat.st_size != file.size:
                 return False
-            return stat.st_mtime_ns == file.mtime_ns or hashing.file_sha256(path) == file.sha256
+            untouched = (stat.st_mtime_ns, stat.st_ctime_ns) == (file.mtime_ns, file.ctime_ns)
+            return (untouched and not hashing.coarse(stat)) or hashing.file_sha256(path) == file.sha256
         except OSError:
             return False
+
+    def distrust(self, key: str, name: str) -> None:
+        """Have the next plan see that a file of an artefact, unchanged by its times, is damaged."""
+        try:
+            os.utime(self.folder(key) / name)
+        except OSError:  # another user's file: without its record the whole artefact is nothing
+            with suppress(OSError):
+                (self.folder(key) / RECORD).unlink()
 
     # -- writing ----------------------------------------------------------------------------------
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Hold a key; other processes wait. The kernel lets go when a holder dies."""
-        try:
-            fd = os.open(self.root / "locks" / key, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as e:
-            raise store_error(self.root, e) from e
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        with self._entered(locked(self.root / "locks" / key, self.root)):
             yield
-        finally:
-            os.close(fd)
 
     @contextmanager
     def in_use(self, alone: bool = False) -> Iterator[None]:
-        """Hold the store: builders share it, whoever removes artefacts wants it `alone` and waits, saying so."""
-        mode = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
-        try:
-            fd = os.open(self.root / "locks" / "in_use", os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as e:
-            raise store_error(self.root, e) from e
-        try:
+        """Hold the store: builders share it, whoever removes artefacts wants it `alone` and waits, saying so.
+
+        Where nothing can be written, and no one ever has held it, there is nothing to hold: reading needs no more.
+        """
+        waiting = f"waiting for {'builds in' if alone else 'gc of'} {self.root}"
+        with ExitStack() as held:
             try:
-                fcntl.flock(fd, mode | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"waiting for {'builds in' if alone else 'gc of'} {self.root}", file=sys.stderr, flush=True)
-                fcntl.flock(fd, mode)
+                if not (self.root / "locks").is_dir():
+                    self.prepare()
+                lock = shared(self.root / "locks" / "in_use", self.root, alone, waiting)
+                held.enter_context(self._entered(lock))
+            except StoreError as e:
+                if alone or not self.root.is_dir() or getattr(e.__cause__, "errno", None) not in UNWRITABLE:
+                    raise
             yield
-        finally:
-            os.close(fd)
+
+    @contextmanager
+    def _entered(self, lock: AbstractContextManager[None]) -> Iterator[None]:
+        """A lock, what keeps it from being held told as the store's error."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(lock)
+            except OSError as e:
+                raise store_error(self.root, e) from e
+            yield
 
     def workplace(self, key: str) -> Path:
         """A fresh folder to write into; leftovers of a dead step of the same key go first (hold the lock)."""
         self.sweep_tmp(key)
         folder = self.root / "tmp" / f"{key}-{uuid.uuid4().hex[:8]}"
         try:
-            folder.mkdir(parents=True)
+            make_folder(folder)
         except OSError as e:
             raise store_error(self.root, e) from e
         return folder
 
     def sweep_abandoned(self, key: str) -> None:
         """Remove what a step of this key left half-written, unless someone, here or elsewhere, is writing it now."""
-        with suppress(OSError), open(self.root / "locks" / key, "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError), locked(self.root / "locks" / key, self.root, wait=False):
             self.sweep_tmp(key)
 
     def sweep_tmp(self, key: str) -> None:
@@ -160,18 +176,21 @@ class Store:
         """Make `work` the artefact of `key`: all of it durable first, then one rename (hold the lock)."""
         try:
             files = {}
+            for folder in (p for p in work.rglob("*") if p.is_dir()):
+                share(folder, self.root)
             for path in sorted(p for p in work.rglob("*") if p.is_file()):
                 os.chmod(path, 0o444)  # hard links of it stand in output folders: guard against edits in place
                 _fsync(path)
-                stat = path.stat()
-                digest = hashing.file_sha256(path)
-                files[str(path.relative_to(work))] = StoredFile(digest, stat.st_size, stat.st_mtime_ns)
+                digest, stat = hashing.uncached_sha256(path), path.stat()
+                stored = StoredFile(digest, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+                files[str(path.relative_to(work))] = stored
             record = Record(key, inputs, result, files, round(seconds, 3))
             (work / RECORD).write_bytes(json.dumps(asdict(record), indent=1).encode())
+            share(work / RECORD, self.root)
             _fsync(work / RECORD)
             _fsync(work)
             final = self.folder(key)
-            final.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(final.parent)
             if final.exists():  # damaged: `record` refused it
                 shutil.rmtree(final)
             os.rename(work, final)
@@ -184,36 +203,40 @@ class Store:
 
     def last(self, pipeline: str) -> dict[str, Any]:
         """{step: {key, inputs, seconds}} as last built, or reused, for a pipeline; under "made_as" its other keys."""
-        known = _read_json(self.root / "last" / f"{pipeline}.json")
-        return {s: e for s, e in known.items() if isinstance(e, dict) and {"key", "inputs", "seconds"} <= e.keys()}
+        return {s: e for s, e in read_json(self._last(pipeline)).items() if built(e)}
 
-    def last_as(self, entry: Mapping[str, Any], name: str, key: str) -> Mapping[str, Any]:
+    def _last(self, pipeline: str) -> Path:
+        return self.root / "last" / f"{pipeline}.json"
+
+    def last_as(self, entry: Entry, name: str, key: str) -> Entry:
         """An entry of `last` as it was when the step was last made under a name; as it is, where nothing is known.
 
         `key` is what the step would have now: of that one no more than the key need be known.
         """
-        known = _keys(entry).get(name, entry["key"])
+        known = str(keys_of(entry).get(name, entry["key"]))
         if known in (key, entry["key"]):
             return {**entry, "key": known}
-        made = _read_json(self.folder(known) / RECORD)
-        return made if {"key", "inputs", "seconds"} <= made.keys() else entry
+        made = read_json(self.folder(known) / RECORD)
+        return made if built(made) else entry
 
     def save_last(self, pipeline: str, records: Mapping[str, Record], names: Mapping[str, str] | None = None) -> None:
         """Remember what was built, of each step also under its name among `names`, as its backend and precision."""
-        path, names = self.root / "last" / f"{pipeline}.json", names or {}
-        with self.lock(f"last-{pipeline}"):
-            before = self.last(pipeline)
-            now = {s: _entry(r, _keys(before.get(s, {})), names.get(s)) for s, r in records.items()}
-            new = {s: e for s, e in now.items() if s not in before or not _same(before[s], e)}
-            if not new:
-                return
-            with suppress(OSError):  # only memory: on a full disk the steps' own errors say more
-                write_atomically(path, json.dumps(before | new).encode())
+        if not self._news(pipeline, records, names or {}):
+            return
+        # only memory: where it cannot be written, the steps' own errors say more
+        with suppress(StoreError, OSError), self.lock(f"last-{pipeline}"):
+            new = self._news(pipeline, records, names or {})
+            self._write(self._last(pipeline), json.dumps(self.last(pipeline) | new).encode())
+
+    def _news(self, pipeline: str, records: Mapping[str, Record], names: Mapping[str, str]) -> dict[str, Any]:
+        """The entries that differ from what is remembered."""
+        before = self.last(pipeline)
+        now = {s: _entry(r, keys_of(before.get(s, {})), names.get(s)) for s, r in records.items()}
+        return {s: e for s, e in now.items() if s not in before or not same(before[s], e)}
 
     def load_hashes(self) -> None:
-        known = _read_json(self.root / "hashes.json")
-        hashing.remember({name: e for name, e in known.items() if isinstance(e, list) and len(e) == 2})
-        sources.remember(_read_json(self.root / "imports.json"))
+        hashing.remember(unsealed(self.root / "hashes.json"))
+        sources.remember(unsealed(self.root / "imports.json"))
 
     def save_hashes(self) -> None:
         known, imports = hashing.learned(), sources.learned()
@@ -222,25 +245,18 @@ class Store:
         with suppress(OSError):  # only a cache: a read-only store costs time, nothing else
             if known is not None:
                 alive = {name: entry for name, entry in known.items() if os.path.exists(name)}
-                write_atomically(self.root / "hashes.json", json.dumps(alive).encode())
+                self._write(self.root / "hashes.json", sealed(alive))
             if imports is not None:
-                write_atomically(self.root / "imports.json", json.dumps(imports).encode())
+                self._write(self.root / "imports.json", sealed(imports))
+
+    def _write(self, path: Path, content: bytes) -> None:
+        write_atomically(path, content, os.stat(self.root).st_mode & 0o666)
 
 
 def _entry(record: Record, keys: Mapping[str, str], name: str | None) -> dict[str, Any]:
     """What is remembered of a step, beside the keys that it had under other names."""
     made_as = {**keys, name: record.key} if name else dict(keys)
     return {"key": record.key, "inputs": record.inputs, "seconds": record.seconds, "made_as": made_as}
-
-
-def _keys(entry: Mapping[str, Any]) -> dict[str, str]:
-    """{name: key} of an entry; a store of an earlier version has none."""
-    made_as = entry.get("made_as")
-    return {n: k for n, k in made_as.items() if isinstance(k, str)} if isinstance(made_as, dict) else {}
-
-
-def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return one["key"] == other["key"] and _keys(one) == _keys(other)
 
 
 def _fsync(path: Path) -> None:
@@ -251,28 +267,5 @@ def _fsync(path: Path) -> None:
         os.close(fd)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError):  # never written, or by something else: memory, not truth
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
 def store_error(root: Path, error: OSError) -> StoreError:
     return unwritable(f"store {root}", error, "build elsewhere: paths.outputs=/another/folder")
-
-
-def unwritable(place: str, error: OSError, elsewhere: str) -> StoreError:
-    """Why nothing can be written at a place, in plain words where the reason is a usual one."""
-    reasons = {
-        errno.ENOSPC: "the disk is full",
-        errno.EDQUOT: "the disk quota is used up",
-        errno.EROFS: "the file system is read-only",
-        errno.EACCES: "no permission to write",
-        errno.ENOTDIR: "a file stands where a folder should be",
-        errno.EEXIST: "a file stands where a folder should be",
-    }
-    why = reasons.get(error.errno or 0, error.strerror or str(error))
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return StoreError(f"{place}: {why}", ("free some space (autovoice task=gc), or " if full else "") + elsewhere)

@@ -8,11 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autovoice.errors import AutovoiceError
+from autovoice.errors import AutovoiceError, unwritable
 from autovoice.manifest import read_manifest
 from autovoice.measure.gates import least_snr
 from autovoice.spec import OBJECTIVES
-from autovoice.store import unwritable
 from autovoice.table import table
 
 FILE = "objectives.json"

@@ -23,4 +23,4 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def data_files(context: Context) -> dict[str, Any]:
-    return {name.removeprefix("data "): path for name, path in context.files.items()}
+    return {name.removeprefix("data "): path for name, path in context.files.items() if name.startswith("data ")}

@@ -28,10 +28,10 @@ def build_and_tell(invocation: Invocation) -> Built:
     """Build, telling the whole story when something runs and one line when nothing does."""
     invocation.check()  # a wrong configuration leaves no trace on the disk
     store = invocation.store
-    store.prepare()
     with store.in_use():  # from the plan on: nothing that it counts on may be removed meanwhile
         working, existed = bool(invocation.plan.to_run), invocation.folder.is_dir()
         if working:
+            store.prepare()  # where it cannot be written, that is all there is to tell
             print(f"{headline(invocation)}\n\n{shown(invocation.plan, only_runs=True)}\n", flush=True)
         built = build(invocation)
     manifest = built.folder / "manifest.json"

@@ -58,7 +58,6 @@ def run(invocation: Invocation) -> int:
     calibration = _calibration(invocation, request)
     tell(invocation.graph)
     store = invocation.store
-    store.prepare()
     with store.in_use():
         records = run_steps(invocation, candidate_steps(invocation.graph, calibration))
         folders = {step: store.folder(r.key) for step, r in records.items()}

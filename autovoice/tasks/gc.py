@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 
 from autovoice.errors import ArtefactError
+from autovoice.files import left_in
 from autovoice.invocation import Invocation
 from autovoice.manifest import NAME, read_manifest
-from autovoice.store import Store
+from autovoice.store import Store, store_error
 from autovoice.table import megabytes
 
 
@@ -19,15 +20,15 @@ def run(invocation: Invocation) -> int:
     if not store.root.is_dir():
         print(f"{store.root}: no store, nothing to remove")
         return 0
-    store.prepare()
-    with store.in_use(alone=not dry):
+    with store.in_use(alone=not dry):  # listing takes no more than reading
         kept = keys_in_use(outputs)
-        garbage = [*_unused(store, kept), *_leftovers(store)]
+        garbage = [*_unused(store, kept), *_leftovers(store), *_parts(outputs, store)]
         size = sum(_size(path) for path in garbage)
         for path in garbage:
-            print(f" {'would remove' if dry else 'removed'} {path.relative_to(store.root)}  {megabytes(_size(path))}")
+            shown = os.path.relpath(path, store.root)
+            print(f" {'would remove' if dry else 'removed'} {shown}  {megabytes(_size(path))}")
             if not dry:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                _remove(path, store)
     verb = "would be freed; autovoice task=gc dry_run=false removes it" if dry else "freed"
     print(f"{len(garbage)} entries, {megabytes(size)} {verb}; {len(kept)} steps in use by manifests under {outputs}")
     return 0
@@ -54,8 +55,21 @@ def _leftovers(store: Store) -> list[Path]:
     for path in sorted((store.root / "logs").glob("*.log"), key=lambda p: p.stat().st_mtime):
         logs.setdefault(path.name.split("-")[0], []).append(path)
     old = [p for paths in logs.values() for p in paths[:-1]]
-    locks = [p for p in (store.root / "locks").iterdir() if p.name != "in_use"]
-    return [*sorted((store.root / "tmp").iterdir()), *old, *sorted(locks)]
+    locks = [p for p in (store.root / "locks").glob("*") if p.name != "in_use"]
+    return [*sorted((store.root / "tmp").glob("*")), *old, *sorted(locks)]
+
+
+def _parts(outputs: Path, store: Store) -> list[Path]:
+    """What killed builders left half-written beside the files and folders that it was to become."""
+    folders = [store.root, store.root / "last", outputs, *outputs.glob("*/"), *outputs.glob("*/*/")]
+    return [part for folder in dict.fromkeys(folders) for part in left_in(folder)]
+
+
+def _remove(path: Path, store: Store) -> None:
+    try:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    except OSError as e:
+        raise store_error(store.root, e) from e
 
 
 def _size(path: Path) -> int:

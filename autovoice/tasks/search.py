@@ -31,7 +31,6 @@ def run(invocation: Invocation) -> int:
     components = quantized(invocation)
     tell(invocation.whole_graph)
     steps = search_steps(invocation.whole_graph, components)
-    invocation.store.prepare()
     with invocation.store.in_use():
         records = run_steps(invocation, steps)
         results = {c.name: _result(invocation, records[f"{c.name}.search"].key) for c in components}

@@ -22,7 +22,6 @@ def run(invocation: Invocation) -> int:
     components = quantized(invocation)
     tell(invocation.whole_graph)
     steps = sensitivity_steps(invocation.whole_graph, components)
-    invocation.store.prepare()
     with invocation.store.in_use():
         records = run_steps(invocation, steps)
         for c in components:
