@@ -1,7 +1,8 @@
 """Code as an input: the files behind a dotted path, found by reading import statements, importing nothing.
 
 Code of the user's own, or of an editable install, counts by content, file by file, through every package of that
-kind that it imports. Installed distributions do not change in place: they count by version.
+kind that it imports. Installed distributions do not change in place: they count by version, and those that are from
+no package index by what was installed too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import invalidate_caches
 from importlib.machinery import ModuleSpec
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,22 @@ def closure(target: str) -> Mapping[str, str]:
 def third_party(target: str) -> Mapping[str, str]:
     """The installed distributions that the code behind `target` imports, {distribution: version}."""
     names = {name for top in _walk(target)[1] for name in _distributions(top)}
-    return {name: tool_version(name) for name in sorted(names)}
+    return {name: tool_version(name) + _installed_from(name) for name in sorted(names)}
+
+
+@cache
+def _installed_from(name: str) -> str:
+    """What tells apart two of one version, where a distribution is from a folder, an archive or a repository.
+
+    Those of a package index do not change.
+    """
+    try:
+        found = distribution(name)
+    except PackageNotFoundError:
+        return ""
+    if found.read_text("direct_url.json") is None:
+        return ""
+    return f" ({hashlib.sha256((found.read_text('RECORD') or '').encode()).hexdigest()[:12]})"
 
 
 @cache
@@ -251,7 +267,7 @@ def tool_version(name: str) -> str:
 def forget() -> None:
     """Look at everything again: code was edited while this process ran."""
     invalidate_caches()
-    for looked_up in (_find, module_of, _walk, _kind, _distributions, tool_version):
+    for looked_up in (_find, module_of, _walk, _kind, _distributions, _installed_from, tool_version):
         looked_up.cache_clear()
 
 

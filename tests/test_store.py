@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from autovoice import hashing, memory, sources
 from autovoice import store as store_module
 from autovoice.errors import StoreError
 from autovoice.store import Record, Store
@@ -154,6 +156,7 @@ def write_record(text: str):
         pytest.param(write_record("[]"), id="record_is_a_list"),
         pytest.param(write_record("null"), id="record_is_null"),
         pytest.param(write_record("{}"), id="record_without_fields"),
+        pytest.param(write_record("[" * 200_000), id="record_is_deep"),
         pytest.param(edit_record(files=[]), id="files_are_a_list"),
         pytest.param(edit_record(files={"engine.onnx": {"size": 6}}), id="file_without_digest"),
         pytest.param(edit_record(more=1), id="record_of_another_version"),
@@ -170,6 +173,40 @@ def test_not_trusted(damage: Any, store: Store) -> None:
 def test_a_touched_file_of_the_same_content_is_trusted(store: Store) -> None:
     commit(store)
     os.utime(store.folder(KEY) / "engine.onnx", (1e9, 1e9))
+    assert store.record(KEY) is not None
+
+
+def test_a_flipped_bit_with_its_time_put_back(store: Store) -> None:
+    """Size and time of the content are as they were; the time of the change is not."""
+    commit(store)
+    path = writable(store.folder(KEY) / "engine.onnx")
+    before = path.stat()
+    path.write_bytes(b"enginf")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert store.record(KEY) is None
+
+
+def test_a_linked_file_is_trusted_and_an_edit_through_the_link_is_seen(store: Store, tmp_path: Path) -> None:
+    commit(store)
+    os.link(store.folder(KEY) / "engine.onnx", tmp_path / "published")
+    assert store.record(KEY) is not None
+    writable(tmp_path / "published").write_bytes(b"enginf")
+    assert store.record(KEY) is None
+
+
+def test_times_in_whole_seconds_vouch_for_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(store)
+    monkeypatch.setattr(hashing, "coarse", lambda stat: True)
+    monkeypatch.setattr(hashing, "file_sha256", lambda path: "0" * 64)
+    assert store.record(KEY) is None
+
+
+def test_records_of_an_earlier_version_are_read(store: Store) -> None:
+    commit(store)
+    path = store.folder(KEY) / "record.json"
+    data = json.loads(path.read_bytes())
+    del data["files"]["engine.onnx"]["ctime_ns"]
+    path.write_text(json.dumps(data))
     assert store.record(KEY) is not None
 
 
@@ -362,29 +399,270 @@ def test_memory_of_another_version(more: dict[str, Any], store: Store) -> None:
     assert store.last("toy")["a.build"]["made_as"] == {"fp32": "a1"}
 
 
-@pytest.mark.parametrize("text", [None, "{", "[1]"], ids=["absent", "cut", "list"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "{",
+        "[1]",
+        "[" * 200_000,
+        '{"a.build": {"key": 1, "inputs": {}, "seconds": 1}}',
+        '{"a.build": {"key": "a", "inputs": [], "seconds": 1}}',
+        '{"a.build": {"key": "a", "inputs": {"files": []}, "seconds": 1}}',
+        '{"a.build": {"key": "a", "inputs": {}, "seconds": "1"}}',
+    ],
+    ids=["absent", "cut", "list", "deep", "key", "inputs", "files", "seconds"],
+)
 def test_without_memory_there_is_no_last_build(text: str | None, store: Store) -> None:
     if text is not None:
         (store.root / "last" / "toy.json").write_text(text)
     assert store.last("toy") == {}
 
 
-def test_digests_of_files_are_kept_while_the_files_exist(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from autovoice import hashing
+IDENTITY = (1, 2, 3, 4, 5)
 
-    monkeypatch.setattr(hashing, "_KNOWN", {str(store.root): ([1, 2, 3], "aa"), "/nowhere/file": ([1, 2, 3], "bb")})
-    monkeypatch.setattr(hashing, "_CHANGED", {"/nowhere/file"})
+
+@pytest.fixture
+def hashes(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module, with nothing known."""
+    for name, empty in {"_KNOWN": {}, "_CHANGED": set(), "_LINKED": {}}.items():
+        monkeypatch.setattr(hashing, name, empty)
+    return hashing
+
+
+def known(store: Store, hashes: Any, **digests: str) -> None:
+    """Have the store remember these digests of files below it."""
+    for name, digest in digests.items():
+        (store.root / name).touch()
+        hashes._learn(str(store.root / name), IDENTITY, digest * 64)
     store.save_hashes()
-    monkeypatch.setattr(hashing, "_KNOWN", {})
+    hashes._KNOWN.clear()
+    hashes._CHANGED.clear()
+
+
+def test_digests_of_files_are_kept_while_the_files_exist(store: Store, hashes: Any) -> None:
+    hashes._learn("/nowhere/file", IDENTITY, "b" * 64)
+    known(store, hashes, weights="a")
+    hashes.remember(memory.unsealed(store.root / "hashes.json"))
+    assert hashes._KNOWN == {str(store.root / "weights"): (IDENTITY, "a" * 64)}
+    assert hashes.learned() is None
+
+
+def edited(change: Any):
+    def edit(path: Path) -> None:
+        data = json.loads(path.read_bytes())
+        change(data)
+        path.write_text(json.dumps(data))
+
+    return edit
+
+
+def flip_digest(data: dict[str, Any]) -> None:
+    ((name, (identity, digest)),) = data["data"].items()
+    data["data"][name] = [identity, f"b{digest[1:]}"]
+
+
+def flip_time(data: dict[str, Any]) -> None:
+    ((_, (identity, _)),) = data["data"].items()
+    identity[4] += 1
+
+
+def flip_name(data: dict[str, Any]) -> None:
+    data["data"] = {f"{name}2": entry for name, entry in data["data"].items()}
+
+
+def unsealed_as_before(data: dict[str, Any]) -> None:
+    inner = data["data"]
+    data.clear()
+    data |= inner
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(edited(flip_digest), id="digest"),
+        pytest.param(edited(flip_time), id="time"),
+        pytest.param(edited(flip_name), id="name"),
+        pytest.param(edited(lambda data: data.update(data=[])), id="list"),
+        pytest.param(edited(lambda data: data["data"].update(x=float("nan"))), id="nan"),
+        pytest.param(edited(unsealed_as_before), id="earlier_version"),
+        pytest.param(lambda path: path.write_text("[" * 200_000), id="deep"),
+        pytest.param(lambda path: path.write_text('{"data":' * 100_000), id="deep_objects"),
+        pytest.param(lambda path: path.write_bytes(b"\xff\xfe"), id="no_text"),
+        pytest.param(lambda path: path.write_bytes(path.read_bytes()[:-9]), id="cut"),
+    ],
+)
+def test_memory_with_anything_else_in_it_is_no_memory(damage: Any, store: Store, hashes: Any) -> None:
+    known(store, hashes, weights="a")
+    damage(store.root / "hashes.json")
     store.load_hashes()
-    assert hashing._KNOWN[str(store.root)] == ([1, 2, 3], "aa")
-    assert "/nowhere/file" not in hashing._KNOWN
+    assert str(store.root / "weights") not in hashes._KNOWN
+    assert str(store.root / "weights2") not in hashes._KNOWN
 
 
-def test_digests_that_cannot_be_kept_cost_time_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from autovoice import hashing
+@pytest.mark.parametrize("flipped", [False, True])
+def test_imports_are_believed_as_they_were_written_alone(
+    flipped: bool, store: Store, hashes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_KNOWN", {})
+    entry = ["a" * 64, ["pkg.one", "pkg.two"]]
+    content = memory.sealed({"by": sources._this(), "imports": {"pkg": entry}})
+    (store.root / "imports.json").write_bytes(content.replace(b"pkg.two", b"pkg.twn") if flipped else content)
+    store.load_hashes()
+    assert sources._KNOWN == ({} if flipped else {"pkg": ("a" * 64, ("pkg.one", "pkg.two"))})
 
-    monkeypatch.setattr(hashing, "_CHANGED", {"x"})
+
+def test_digests_that_cannot_be_kept_cost_time_alone(
+    store: Store, hashes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes._learn("x", IDENTITY, "a" * 64)
     monkeypatch.setattr(store_module, "write_atomically", refuse(errno.EROFS))
     store.save_hashes()
     assert not (store.root / "hashes.json").exists()
+
+
+# -- several users, and those who may only read ----------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o2775, 0o700, 0o750], ids=oct)
+@pytest.mark.parametrize("umask", [0o022, 0o077], ids=oct)
+def test_all_that_is_made_is_open_to_whom_the_folder_is(mode: int, umask: int, tmp_path: Path, hashes: Any) -> None:
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs").chmod(mode)
+    before = os.umask(umask)
+    try:
+        store = Store(tmp_path / "outputs" / "store")
+        store.prepare()
+        with store.in_use(), store.lock(KEY):
+            work = store.workplace(KEY)
+            (work / "cache").mkdir()
+            (work / "cache" / "timing").touch()
+            store.commit(KEY, work, INPUTS, {}, 1)
+        store.save_last("toy", {"a.build": record("a1")})
+        known(store, hashes, weights="a")
+        (store.root / "weights").unlink()
+    finally:
+        os.umask(before)
+    modes = {p.relative_to(store.root): p.stat().st_mode & 0o7777 for p in [store.root, *store.root.rglob("*")]}
+    artefact = store.folder(KEY).relative_to(store.root)
+    assert modes.pop(artefact / "cache" / "timing") == 0o444
+    folders = {p for p in modes if (store.root / p).is_dir()}
+    assert {modes[p] for p in folders} == {mode}
+    assert {artefact / "cache", artefact, Path("locks")} <= folders
+    assert {modes[p] for p in modes.keys() - folders} == {mode & 0o666}
+    assert {Path("locks/in_use"), Path("hashes.json"), Path("last/toy.json")} <= modes.keys() - folders
+
+
+def test_nothing_follows_a_folder_where_everybody_may_write(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp").chmod(0o1777)
+    before = os.umask(0o022)
+    try:
+        Store(tmp_path / "tmp" / "store").prepare()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "tmp" / "store" / "locks").stat().st_mode & 0o7777 == 0o755
+
+
+@pytest.fixture
+def unwritable(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """unwritable(errno): from here on, this process may only read."""
+
+    def forbid(code: int) -> None:
+        real = os.open
+
+        def opened(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+            if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                raise OSError(code, os.strerror(code))
+            return real(path, flags, *rest, **more)
+
+        monkeypatch.setattr(os, "open", opened)
+        for name in ("mkdir", "unlink", "rename", "replace", "link", "utime", "chmod", "rmdir"):
+            monkeypatch.setattr(os, name, refuse(code))
+        monkeypatch.setattr("builtins.open", read_only(code))
+
+    return forbid
+
+
+def read_only(code: int):
+    def opened(path: Any, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        if set(mode) & set("wax+"):
+            raise OSError(code, os.strerror(code))
+        return io.open(path, mode, *rest, **more)
+
+    return opened
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EPERM], ids=errno.errorcode.get)
+@pytest.mark.parametrize("ever_held", [True, False])
+def test_a_store_that_can_only_be_read_is_held_to_read(
+    code: int, ever_held: bool, store: Store, unwritable: Any
+) -> None:
+    made = commit(store)
+    store.save_last("toy", {"a.build": made})
+    if ever_held:
+        with store.in_use():
+            pass
+    unwritable(code)
+    with store.in_use():
+        assert not ever_held or taken(store, "in_use", alone=True)
+        assert store.record(KEY) == made
+        store.save_last("toy", {"a.build": made})
+        store.save_last("toy", {"a.build": record("other")})  # what cannot be remembered is not
+        store.save_hashes()
+    assert store.last("toy")["a.build"]["key"] == KEY
+    with pytest.raises(StoreError, match=r"read-only|permission|not permitted"):
+        store.prepare()
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES], ids=errno.errorcode.get)
+def test_whoever_removes_must_hold_it_alone(code: int, store: Store, unwritable: Any) -> None:
+    unwritable(code)
+    with pytest.raises(StoreError), store.in_use(alone=True):
+        pytest.fail("held")
+
+
+def test_a_store_that_is_not_there_and_cannot_be_made(tmp_path: Path, unwritable: Any) -> None:
+    unwritable(errno.EROFS)
+    with pytest.raises(StoreError, match="read-only"), Store(tmp_path / "none" / "store").in_use():
+        pytest.fail("held")
+
+
+def test_a_lock_of_another_users_excludes_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made under a umask of 022 by an earlier version: others may open it to read."""
+    with holder(store, KEY) as process:
+        real = os.open
+
+        def opened(path: Any, flags: int, *rest: Any) -> int:
+            if flags & os.O_RDWR:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return real(path, flags, *rest)
+
+        monkeypatch.setattr(os, "open", opened)
+        second = threading.Thread(target=hold_once, args=[store], daemon=True)
+        second.start()
+        second.join(0.2)
+        assert second.is_alive()
+        process.kill()
+        second.join(30)
+        assert not second.is_alive()
+
+
+def test_damage_in_another_users_artefact_is_seen_by_the_next_plan(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(store)
+    monkeypatch.setattr(os, "utime", refuse(errno.EPERM))
+    store.distrust(KEY, "engine.onnx")
+    assert store.damaged(KEY)
+
+
+# -- what killed writers left ----------------------------------------------------------------------
+
+
+def test_what_killed_writers_left_in_the_store_goes_before_the_next_build(store: Store) -> None:
+    left = [store.root / ".hashes.json.0123abcd", store.root / "last" / ".toy.json.0123abcd"]
+    for path in left:
+        path.write_bytes(b"half")
+    store.prepare()
+    assert not any(path.exists() for path in left)

@@ -20,15 +20,17 @@ def run(invocation: Invocation) -> int:
     if not store.root.is_dir():
         print(f"{store.root}: no store, nothing to remove")
         return 0
+    if not dry:
+        store.prepare()
     with store.in_use(alone=not dry):  # listing takes no more than reading
         kept = keys_in_use(outputs)
         garbage = [*_unused(store, kept), *_leftovers(store), *_parts(outputs, store)]
         size = sum(_size(path) for path in garbage)
         for path in garbage:
-            shown = os.path.relpath(path, store.root)
-            print(f" {'would remove' if dry else 'removed'} {shown}  {megabytes(_size(path))}")
+            told = f"{os.path.relpath(path, store.root)}  {megabytes(_size(path))}"
             if not dry:
                 _remove(path, store)
+            print(f" {'would remove' if dry else 'removed'} {told}")
     verb = "would be freed; autovoice task=gc dry_run=false removes it" if dry else "freed"
     print(f"{len(garbage)} entries, {megabytes(size)} {verb}; {len(kept)} steps in use by manifests under {outputs}")
     return 0
