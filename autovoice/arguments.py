@@ -39,7 +39,7 @@ def texts_in(fields: Mapping[str, Any]) -> dict[str, str]:
 def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
     if not isinstance(value, Mapping):
         return
-    if "target" in value:
+    if isinstance(value.get("target"), str):
         arguments = {"kwargs": place, "options": f"{place}.options", "session": f"{place}.session"}
         for key, at in arguments.items():
             yield from _strings(value.get(key), at)

@@ -61,7 +61,7 @@ def _finished(
     plan: Plan, invocation: Invocation, executor: Executor | None, steps: Sequence[Step] | None = None
 ) -> tuple[Plan, Outcome]:
     """A plan all of whose steps have a record now, and what became of them; remembered for the next plan's reasons."""
-    outcome = _run(plan, invocation, executor) if plan.to_run else Outcome(_reused(plan))
+    outcome = _outcome(plan, invocation, executor)
     for _ in range(_PLANS_AGAIN):
         changed = [e.path for e in outcome.errors.values() if isinstance(e, ChangedError)]
         if not changed:
@@ -70,14 +70,17 @@ def _finished(
         hashing.forget(map(Path, changed))
         sources.forget()
         plan, ran = make_plan(plan.graph, invocation.store, steps), outcome.ran
-        outcome = _run(plan, invocation, executor) if plan.to_run else Outcome(_reused(plan))
-        kept = {step: record for step, record in ran.items() if outcome.records.get(step) == record}
-        outcome.ran = kept | outcome.ran
+        outcome = _outcome(plan, invocation, executor)
+        outcome.ran = {s: r for s, r in ran.items() if outcome.records.get(s) == r} | outcome.ran
     names = {p.step.id: made_as(plan.graph, p.step) for p in plan.steps}
     invocation.store.save_last(plan.graph.spec.pipeline.name, outcome.records, names)
     if outcome.errors:
         raise _failure(plan, outcome)
     return plan, outcome
+
+
+def _outcome(plan: Plan, invocation: Invocation, executor: Executor | None) -> Outcome:
+    return _run(plan, invocation, executor) if plan.to_run else Outcome(_reused(plan))
 
 
 def _reused(plan: Plan) -> dict[str, Record]:

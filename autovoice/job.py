@@ -65,8 +65,7 @@ def _run(job: Job, store: Store, work: Path) -> Record:
     start = time.perf_counter()
     with _logged(job.log):
         try:
-            result = importlib.import_module(f"autovoice.steps.{job.kind}").run(context)
-            _check_unchanged(job)
+            result = _result(job, context)
             return store.commit(job.key, work, job.inputs, result, time.perf_counter() - start)
         except AutovoiceError:
             traceback.print_exc()
@@ -82,6 +81,16 @@ def _run(job: Job, store: Store, work: Path) -> Record:
             traceback.print_exc()
             fact = f"{job.id}: {type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else 'no message'}"
             raise StepError(fact, f"not an error this tool expects; the whole of it: {job.log}") from e
+
+
+def _result(job: Job, context: Context) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = importlib.import_module(f"autovoice.steps.{job.kind}").run(context)
+    except Exception:
+        _check_unchanged(job)  # half a file may be all that is wrong
+        raise
+    _check_unchanged(job)
+    return result
 
 
 def _check_unchanged(job: Job) -> None:
@@ -112,12 +121,12 @@ def _changed(job: Job, what: str) -> ChangedError:
 
 def _intact(store: Store, key: str) -> Path:
     """The folder of a needed artefact, its files hashed again: a flipped bit must not travel on."""
-    record = store.record(key)
-    folder = store.folder(key)
-    if record is None:
+    record, folder = store.written(key), store.folder(key)
+    digests = {name: _digest(folder / name) for name in record.files} if record else {}
+    if record is None or None in digests.values():
         raise ArtefactError(f"{folder}: the artefact is gone or damaged", "run the same command again: it is rebuilt")
     for name, file in record.files.items():
-        if uncached_sha256(folder / name) != file.sha256:
+        if digests[name] != file.sha256:
             store.distrust(key, name)
             raise ArtefactError(
                 f"{folder / name}: content changed since it was built", "run the same command again: it is rebuilt"

@@ -59,5 +59,12 @@ def keys_of(entry: Entry) -> dict[str, str]:
     return {n: k for n, k in made_as.items() if isinstance(k, str)} if isinstance(made_as, dict) else {}
 
 
-def same(one: Entry, other: Entry) -> bool:
-    return one["key"] == other["key"] and keys_of(one) == keys_of(other)
+def news(before: Mapping[str, Entry], made: Mapping[str, Entry], names: Mapping[str, str]) -> dict[str, Entry]:
+    """By step, what is to be remembered and is not: each with the keys that it had under other names."""
+    found = {}
+    for step, entry in made.items():
+        known = before.get(step, {})
+        made_as = keys_of(known) | ({names[step]: entry["key"]} if step in names else {})
+        if not known or (known["key"], keys_of(known)) != (entry["key"], made_as):
+            found[step] = {**entry, "made_as": made_as}
+    return found

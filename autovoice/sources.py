@@ -7,10 +7,9 @@ no package index by what was installed too.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib import invalidate_caches
 from importlib.machinery import ModuleSpec
@@ -20,6 +19,7 @@ from typing import Any
 
 from autovoice.errors import AutovoiceError
 from autovoice.hashing import file_sha256
+from autovoice.imports import imported
 
 
 @cache
@@ -79,7 +79,7 @@ def _imports(module: str, path: Path, digest: str) -> tuple[str, ...]:
     if known is not None and known[0] == digest:
         return known[1]
     content = path.read_bytes()
-    found = tuple(dict.fromkeys(_imported(module, path, content)))
+    found = tuple(dict.fromkeys(imported(module, path, content)))
     if hashlib.sha256(content).hexdigest() == digest:  # not changed meanwhile
         _KNOWN[name] = (digest, found)
         _CHANGED.add(name)
@@ -106,52 +106,8 @@ def learned() -> dict[str, Any] | None:
 
 
 def _this() -> str:
-    return f"{file_sha256(Path(__file__))} {sys.version_info[0]}.{sys.version_info[1]}"
-
-
-def _imported(module: str, path: Path, content: bytes) -> Iterator[str]:
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in _running(_tree(path, content)):
-        if isinstance(node, ast.Import):
-            yield from (a.name for a in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package
-            for _ in range(node.level - 1):
-                base = base.rpartition(".")[0]
-            base = (f"{base}.{node.module}" if node.module else base) if node.level else node.module or ""
-            yield base
-            yield from (f"{base}.{a.name}" for a in node.names)
-        elif isinstance(node, ast.Call):
-            yield from _imported_by_name(node, package)
-
-
-def _imported_by_name(call: ast.Call, package: str) -> Iterator[str]:
-    """The module of `import_module("name")`, where the name stands there as it is."""
-    called = getattr(call.func, "attr", getattr(call.func, "id", ""))
-    match call.args:
-        case [ast.Constant(str(name)), *_] if called in ("import_module", "__import__"):
-            above = package.split(".")
-            level = len(name) - len(name.lstrip("."))
-            above = above[: len(above) - level + 1] if level else []
-            yield ".".join([*above, name.lstrip(".")])
-
-
-def _running(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node below `node` that can run: not what stands under `if TYPE_CHECKING:`."""
-    if isinstance(node, ast.If) and getattr(node.test, "attr", getattr(node.test, "id", "")) == "TYPE_CHECKING":
-        for statement in node.orelse:
-            yield from _running(statement)
-        return
-    yield node
-    for child in ast.iter_child_nodes(node):
-        yield from _running(child)
-
-
-def _tree(path: Path, content: bytes) -> ast.Module:
-    try:
-        return ast.parse(content, filename=str(path))
-    except SyntaxError as e:
-        raise AutovoiceError(f"{path}:{e.lineno}: {e.msg}", "this file is not valid Python") from e
+    reader = Path(imported.__code__.co_filename)
+    return f"{file_sha256(reader)} {sys.version_info[0]}.{sys.version_info[1]}"
 
 
 @cache
@@ -267,7 +223,7 @@ def tool_version(name: str) -> str:
 def forget() -> None:
     """Look at everything again: code was edited while this process ran."""
     invalidate_caches()
-    for looked_up in (_find, module_of, _walk, _kind, _distributions, _installed_from, tool_version):
+    for looked_up in (_find, module_of, _walk, _kind, _distributions, _installed_from):
         looked_up.cache_clear()
 
 

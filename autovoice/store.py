@@ -28,7 +28,7 @@ from autovoice import hashing, sources
 from autovoice.errors import StoreError, unwritable
 from autovoice.files import RECORD, make_folder, share, sweep_parts, write_atomically
 from autovoice.locks import UNWRITABLE, locked, shared
-from autovoice.memory import Entry, built, keys_of, read_json, same, sealed, unsealed
+from autovoice.memory import Entry, built, keys_of, news, read_json, sealed, unsealed
 
 _FOLDERS = ("objects", "tmp", "locks", "last", "logs")
 
@@ -82,14 +82,19 @@ class Store:
 
     def record(self, key: str) -> Record | None:
         """The record of a complete, unchanged artefact; None when there is none to trust."""
+        record = self.written(key)
+        whole = record is not None and all(self._intact(key, n, f) for n, f in record.files.items())
+        return record if whole else None
+
+    def written(self, key: str) -> Record | None:
+        """The record of an artefact, its files not looked at; None when there is none."""
         try:
             data = json.loads((self.folder(key) / RECORD).read_bytes())
             files = {n: StoredFile(**f) for n, f in data.pop("files").items()}
             record = Record(files=files, **data)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):  # absent, or no such JSON
             return None
-        whole = record.key == key and all(self._intact(key, n, f) for n, f in files.items())
-        return record if whole else None
+        return record if record.key == key else None
 
     def damaged(self, key: str) -> bool:
         """True when an artefact is there and is not what was committed."""
@@ -221,18 +226,13 @@ class Store:
 
     def save_last(self, pipeline: str, records: Mapping[str, Record], names: Mapping[str, str] | None = None) -> None:
         """Remember what was built, of each step also under its name among `names`, as its backend and precision."""
-        if not self._news(pipeline, records, names or {}):
+        made = {step: {"key": r.key, "inputs": r.inputs, "seconds": r.seconds} for step, r in records.items()}
+        if not news(self.last(pipeline), made, names or {}):
             return
         # only memory: where it cannot be written, the steps' own errors say more
         with suppress(StoreError, OSError), self.lock(f"last-{pipeline}"):
-            new = self._news(pipeline, records, names or {})
-            self._write(self._last(pipeline), json.dumps(self.last(pipeline) | new).encode())
-
-    def _news(self, pipeline: str, records: Mapping[str, Record], names: Mapping[str, str]) -> dict[str, Any]:
-        """The entries that differ from what is remembered."""
-        before = self.last(pipeline)
-        now = {s: _entry(r, keys_of(before.get(s, {})), names.get(s)) for s, r in records.items()}
-        return {s: e for s, e in now.items() if s not in before or not same(before[s], e)}
+            before = self.last(pipeline)
+            self._write(self._last(pipeline), json.dumps(before | news(before, made, names or {})).encode())
 
     def load_hashes(self) -> None:
         hashing.remember(unsealed(self.root / "hashes.json"))
@@ -251,12 +251,6 @@ class Store:
 
     def _write(self, path: Path, content: bytes) -> None:
         write_atomically(path, content, os.stat(self.root).st_mode & 0o666)
-
-
-def _entry(record: Record, keys: Mapping[str, str], name: str | None) -> dict[str, Any]:
-    """What is remembered of a step, beside the keys that it had under other names."""
-    made_as = {**keys, name: record.key} if name else dict(keys)
-    return {"key": record.key, "inputs": record.inputs, "seconds": record.seconds, "made_as": made_as}
 
 
 def _fsync(path: Path) -> None:

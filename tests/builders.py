@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +112,4 @@ def write_tree(root: Path, files: Mapping[str, str]) -> Path:
 
 def forget_sources() -> None:
     """What a process reads of source files it reads once; a test that edits them starts over."""
-    for cached in (sources._find, sources.module_of, sources._walk, sources._kind, sources._distributions):
-        cached.cache_clear()
-    importlib.invalidate_caches()
+    sources.forget()

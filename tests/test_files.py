@@ -112,11 +112,16 @@ def test_sweeping_where_there_is_nothing(tmp_path: Path) -> None:
 def test_an_error_leaves_what_stood_there(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_atomically(path, b"old")
-    with pytest.raises(RuntimeError), atomic_file(path) as file:
-        file.write(b"new")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fail_within(path)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def fail_within(path: Path) -> None:
+    with atomic_file(path) as file:
+        file.write(b"new")
+        raise RuntimeError
 
 
 def test_the_mode_of_what_is_written(tmp_path: Path) -> None:

@@ -203,9 +203,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         file_sha256(tmp_path / "gone")
 
 
-def test_digests_carry_over_to_the_next_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[str]
-) -> None:
+def test_digests_carry_over_to_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[str]) -> None:
     path = settled(tmp_path / "weights", b"one")
     file_sha256(path)
     kept = json.loads(json.dumps(learned()))

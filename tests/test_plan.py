@@ -175,6 +175,52 @@ def test_a_checkpoint_counts_wherever_it_lies(toy: Callable, keys: Callable, tmp
     assert differing(*found) == set()
 
 
+@pytest.mark.parametrize(
+    ("kwargs", "files"),
+    [
+        pytest.param({"path": "w.pt"}, {"model.path": "w.pt"}, id="file"),
+        pytest.param({"path": "model"}, {"model.path/a/b.bin": "model/a/b.bin"}, id="folder"),
+        pytest.param({"a": [{"_target_": "toy_nets.one.Net", "x": "w.pt"}]}, {"model.a.0.x": "w.pt"}, id="nested"),
+    ],
+)
+def test_a_file_that_an_argument_names_counts_by_content(
+    kwargs: dict, files: dict, toy: Callable, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tree(tmp_path, {"w.pt": "first", "model/a/b.bin": "first"})
+    one, two = toy().components
+    graph = graph_of(replace(one, model=replace(one.model, kwargs=kwargs)), two)
+    before = make_plan(graph, store)
+    planned = next(p for p in before.steps if p.step.id == "one.export")
+    assert planned.inputs["files"].keys() == files.keys()
+    assert {n: str(p) for n, p in planned.step.files.items()} == files
+    built(before, store)
+    ((name, path),) = files.items()
+    (tmp_path / path).write_bytes(b"other")
+    reasons = why(make_plan(graph, store))
+    assert reasons["one.export"] == (f"content of {name} changed",)
+    assert not [s for s in reasons if s in ("two.export", "two.build")]
+    (tmp_path / path).unlink()
+    assert why(make_plan(graph, store))["one.export"] == (f"content of {name} changed",)
+
+
+def test_arguments_whose_files_cannot_count_are_faults(
+    toy: Callable, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    one, two = toy().components
+    kwargs = {"weights": "pipe", "root": str(store.root.parent)}
+    with pytest.raises(ConfigError) as raised:
+        make_plan(graph_of(replace(one, model=replace(one.model, kwargs=kwargs)), two), store)
+    assert [str(f) for f in raised.value.faults] == [
+        "component.one.model.weights: 'pipe' is neither a file nor a folder\n"
+        "  what comes out of it does not count: name a file, or a folder of files",
+        f"component.one.model.root: the folder '{store.root.parent}' holds the store, which every build changes\n"
+        "  name a folder inside it, or build elsewhere: paths.outputs=/another/folder",
+    ]
+
+
 def test_the_version_of_a_tool_counts_where_it_is_used(
     toy: Callable, keys: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

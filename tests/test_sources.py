@@ -4,6 +4,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -195,7 +196,7 @@ def test_a_file_that_did_not_change_is_not_read_again(
     monkeypatch.setattr(sources, "_CHANGED", set())
     sources.remember(kept)
     forget_sources()
-    monkeypatch.setattr(sources, "_imported", refuse)
+    monkeypatch.setattr(sources, "imported", refuse)
     assert closure("toy_pkg.models.encoder.Encoder") == found
     assert sources.learned() is None
 
@@ -246,3 +247,68 @@ def test_what_another_version_read_is_not_believed(package: Callable[..., Path])
 def test_entries_of_another_form_are_not_taken(entry: object) -> None:
     sources.remember({"by": sources._this(), "imports": {"toy_pkg": entry, "other": ["digest", ["os"]]}})
     assert sources._KNOWN == {"other": ("digest", ("os",))}
+
+
+# -- code that is no Python file, and code that is named -------------------------------------------
+
+
+def test_a_compiled_extension_of_ones_own_counts_by_content(package: Callable[..., Path]) -> None:
+    root = package(models__fast="", single="from toy_pkg import _kernels\n")
+    compiled = root / "toy_pkg" / f"_kernels{EXTENSION_SUFFIXES[0]}"
+    compiled.write_bytes(b"\x7fELF one")
+    forget_sources()
+    before = closure("toy_pkg.single.Thing")
+    assert before["toy_pkg._kernels"] == uncached_sha256(compiled)
+    assert sources.code_file("toy_pkg._kernels") == compiled
+    compiled.write_bytes(b"\x7fELF two")
+    forget_sources()
+    assert {m for m, d in closure("toy_pkg.single.Thing").items() if before[m] != d} == {"toy_pkg._kernels"}
+
+
+def test_a_target_that_is_compiled(package: Callable[..., Path]) -> None:
+    root = package()
+    (root / "toy_pkg" / f"_kernels{EXTENSION_SUFFIXES[0]}").write_bytes(b"\x7fELF")
+    forget_sources()
+    assert set(closure("toy_pkg._kernels.Net")) == {"toy_pkg", "toy_pkg._kernels"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import importlib\nx = importlib.import_module('toy_pkg.unrelated')\n",
+        "from importlib import import_module\nx = import_module('.unrelated', __package__)\n",
+        "x = __import__('toy_pkg.unrelated')\n",
+    ],
+)
+def test_a_module_that_is_imported_by_its_name(text: str, package: Callable[..., Path]) -> None:
+    package(single=text)
+    assert "unrelated" in modules("toy_pkg.single.Thing")
+
+
+@pytest.mark.parametrize("name", ["......x", "", "toy_pkg.typo"])
+def test_names_that_are_no_modules_do_no_harm(name: str, package: Callable[..., Path]) -> None:
+    package(single=f"from importlib import import_module\ndef f(n): import_module(n); import_module({name!r})\n")
+    assert modules("toy_pkg.single.Thing") == {"", "single"}
+
+
+def test_what_was_installed_from_a_folder_counts_by_what_was_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Installed again under the same version, with other code in it."""
+    site = tmp_path / "site-packages"
+    info = site / "ownnets-1.0.dist-info"
+    write_tree(
+        site,
+        {"ownnets/__init__.py": "", f"{info.name}/METADATA": "Metadata-Version: 2.1\nName: ownnets\nVersion: 1.0\n"},
+    )
+    monkeypatch.syspath_prepend(site)
+    found = []
+    for record, direct in (("a,sha256=1,", False), ("a,sha256=1,", True), ("a,sha256=2,", True)):
+        (info / "RECORD").write_text(record)
+        if direct:
+            (info / "direct_url.json").write_text("{}")
+        forget_sources()
+        found.append(third_party("ownnets.Net")["ownnets"])
+    forget_sources()
+    assert found[0] == "1.0"
+    assert len(set(found)) == 3

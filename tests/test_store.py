@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import subprocess
@@ -444,7 +443,7 @@ def test_digests_of_files_are_kept_while_the_files_exist(store: Store, hashes: A
     hashes._learn("/nowhere/file", IDENTITY, "b" * 64)
     known(store, hashes, weights="a")
     hashes.remember(memory.unsealed(store.root / "hashes.json"))
-    assert hashes._KNOWN == {str(store.root / "weights"): (IDENTITY, "a" * 64)}
+    assert {str(store.root / "weights"): (IDENTITY, "a" * 64)} == hashes._KNOWN
     assert hashes.learned() is None
 
 
@@ -509,7 +508,7 @@ def test_imports_are_believed_as_they_were_written_alone(
     content = memory.sealed({"by": sources._this(), "imports": {"pkg": entry}})
     (store.root / "imports.json").write_bytes(content.replace(b"pkg.two", b"pkg.twn") if flipped else content)
     store.load_hashes()
-    assert sources._KNOWN == ({} if flipped else {"pkg": ("a" * 64, ("pkg.one", "pkg.two"))})
+    assert ({} if flipped else {"pkg": ("a" * 64, ("pkg.one", "pkg.two"))}) == sources._KNOWN
 
 
 def test_digests_that_cannot_be_kept_cost_time_alone(
@@ -588,7 +587,7 @@ def read_only(code: int):
     def opened(path: Any, mode: str = "r", *rest: Any, **more: Any) -> Any:
         if set(mode) & set("wax+"):
             raise OSError(code, os.strerror(code))
-        return io.open(path, mode, *rest, **more)
+        return open(path, mode, *rest, **more)
 
     return opened
 
