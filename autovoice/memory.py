@@ -61,7 +61,7 @@ def keys_of(entry: Entry) -> dict[str, str]:
 
 def news(before: Mapping[str, Entry], made: Mapping[str, Entry], names: Mapping[str, str]) -> dict[str, Entry]:
     """By step, what is to be remembered and is not: each with the keys that it had under other names."""
-    found = {}
+    found: dict[str, Entry] = {}
     for step, entry in made.items():
         known = before.get(step, {})
         made_as = keys_of(known) | ({names[step]: entry["key"]} if step in names else {})

@@ -184,9 +184,9 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
         settled(path, b"two")
         return found
 
-    monkeypatch.setattr(hashing.hashlib, "file_digest", digest)
-    file_sha256(path)
-    monkeypatch.undo()
+    with monkeypatch.context() as changing:
+        changing.setattr(hashing.hashlib, "file_digest", digest)
+        file_sha256(path)
     assert learned() is None
     assert file_sha256(path) == sha(b"two")
 
