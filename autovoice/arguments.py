@@ -105,15 +105,15 @@ def files_below(folder: Path) -> dict[str, Path]:
             continue
         seen.add((here.st_dev, here.st_ino))
         folders[:] = sorted(set(folders) - _NOT_READ)
+        if len(found) + len(names) > MOST_FILES:
+            fix = "name a smaller one, or its files (a calibration's: calibration.files); if none is meant, rename it"
+            raise AutovoiceError(f"the folder '{folder}' holds more than {MOST_FILES} files, too many to count", fix)
         for name in sorted(names):
             path = Path(place, name)
             if not path.exists():  # a link to nothing
                 continue
             _check_plain(path, path.stat().st_mode)
             found[_spelled(path.relative_to(folder))] = path
-        if len(found) > MOST_FILES:
-            fix = "name a smaller folder, or the files themselves; where no folder is meant, give that one another name"
-            raise AutovoiceError(f"the folder '{folder}' holds more than {MOST_FILES} files, too many to count", fix)
     return found
 
 

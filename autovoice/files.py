@@ -166,6 +166,7 @@ def share(made: int | Path, folder: Path) -> None:
     A umask would shut out the others who may write there. Nothing follows a folder as /tmp, where everybody may.
     """
     with suppress(OSError):  # another user's, or a file system without permissions
-        allowed, kind = os.stat(folder).st_mode, os.stat(made).st_mode
-        if not allowed & stat.S_ISVTX:
-            os.chmod(made, stat.S_IMODE(allowed) if stat.S_ISDIR(kind) else allowed & 0o666)
+        allowed, now = os.stat(folder).st_mode, os.stat(made).st_mode
+        wanted = stat.S_IMODE(allowed) if stat.S_ISDIR(now) else allowed & 0o666
+        if not allowed & stat.S_ISVTX and wanted != stat.S_IMODE(now):
+            os.chmod(made, wanted)

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from autovoice import sources
 from autovoice.config.lookup import AUTO, Lookup
 from autovoice.config.options import EVERY
 from autovoice.config.schema import SpecReader
@@ -58,6 +59,7 @@ class Invocation:
     @cached_property
     def plan(self) -> Plan:
         add_cwd_to_path()
+        sources.forget()  # a job of a sweep may come long after the one before it
         return make_plan(self.graph, self.store)
 
     @cached_property
