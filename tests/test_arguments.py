@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from autovoice import arguments
 from autovoice.arguments import appeared, files_below, files_named, texts_in
 from autovoice.errors import AutovoiceError
+from autovoice.steps.samples import data_files
 from tests.builders import write_tree
 
 
@@ -172,3 +174,9 @@ def test_what_appeared_in_a_folder(here: Path) -> None:
     assert appeared(files) is None
     (here / "model/sub/new.bin").touch()
     assert appeared(files) == here / "model/sub/new.bin"
+
+
+def test_a_source_is_given_the_calibrations_files_alone() -> None:
+    files = {"data a/b.npz": Path("b.npz"), "calibration.source.folder/x": Path("x")}
+    context: Any = SimpleNamespace(files=files)
+    assert data_files(context) == {"a/b.npz": Path("b.npz")}

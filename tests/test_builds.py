@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -144,3 +145,17 @@ def test_with_everything_built_nothing_is_written(project: Path, monkeypatch: py
         monkeypatch.setattr(target, refuse)
     with one.store.in_use():
         assert build(one).written == []
+
+
+def test_a_published_copy_with_a_flipped_bit_and_its_time_put_back_is_restored(project: Path) -> None:
+    made = built(project)
+    path = made.folder / "limiter.onnx"
+    content, times = path.read_bytes(), path.stat()
+    path.unlink()
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert built(project).written == []
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert "limiter.onnx" in built(project).written
+    assert path.read_bytes() == content
