@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from autovoice.hashing import canonical_json
-
 Entry = Mapping[str, Any]
 
 
@@ -39,7 +37,8 @@ def unsealed(path: Path) -> dict[str, Any]:
 
 
 def _seal(data: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical_json(data)).hexdigest()
+    text = json.dumps(data, sort_keys=True, allow_nan=False)  # names of files need not be text: they are escaped
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 # -- steps as last built ---------------------------------------------------------------------------

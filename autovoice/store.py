@@ -94,7 +94,8 @@ class Store:
             record = Record(files=files, **data)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):  # absent, or no such JSON
             return None
-        return record if record.key == key else None
+        whole = isinstance(record.inputs, dict) and isinstance(record.result, dict)
+        return record if whole and record.key == key else None
 
     def damaged(self, key: str) -> bool:
         """True when an artefact is there and is not what was committed."""

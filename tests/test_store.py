@@ -159,6 +159,8 @@ def write_record(text: str):
         pytest.param(edit_record(files=[]), id="files_are_a_list"),
         pytest.param(edit_record(files={"engine.onnx": {"size": 6}}), id="file_without_digest"),
         pytest.param(edit_record(more=1), id="record_of_another_version"),
+        pytest.param(edit_record(inputs=[]), id="inputs_are_a_list"),
+        pytest.param(edit_record(result="x"), id="result_is_text"),
         pytest.param(edit_record(key="cd" + KEY[2:]), id="record_of_another_key"),
     ],
 )
@@ -445,6 +447,13 @@ def test_digests_of_files_are_kept_while_the_files_exist(store: Store, hashes: A
     hashes.remember(memory.unsealed(store.root / "hashes.json"))
     assert {str(store.root / "weights"): (IDENTITY, "a" * 64)} == hashes._KNOWN
     assert hashes.learned() is None
+
+
+def test_names_that_are_no_text_are_kept(store: Store, hashes: Any) -> None:
+    name = os.fsdecode(b"weights-\xff")
+    known(store, hashes, **{name: "a"})
+    hashes.remember(memory.unsealed(store.root / "hashes.json"))
+    assert str(store.root / name) in hashes._KNOWN
 
 
 def edited(change: Any):
