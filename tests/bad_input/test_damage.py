@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +52,7 @@ CHANGES = [truncate, flip, flip_and_restore_time]
 # -- the store -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("change", CHANGES[:2])
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_damaged_artefact_is_built_again(toy: Project, change: Change) -> None:
     whole = {p.name: p.read_bytes() for p in toy.folder.iterdir()}
     change(toy.artefact("synth.build") / "engine.onnx")  # the file in the folder is a hard link of it
@@ -78,16 +79,11 @@ def test_a_damaged_engine_is_never_loaded(toy: Project, change: Change) -> None:
 
 
 def test_a_flipped_bit_does_not_travel_into_the_next_step(toy: Project) -> None:
-    """With its time restored only the content tells, and it is read before it is used."""
+    """With the time of its content restored, that of the change tells, and the content is read."""
     flip_and_restore_time(toy.artefact("synth.export") / "model.onnx")
-    err = toy.fails("component.synth.precision=half")
-    assert "synth.lower: " in err
-    assert "model.onnx: content changed since it was built\n  run the same command again: it is rebuilt\n" in err
-    assert toy.plan("component.synth.precision=half")["synth.export"] == (
-        "run",
-        "its artefact in the store is damaged",
-    )
-    toy.ok("component.synth.precision=half")
+    out = toy.ok("component.synth.precision=half")
+    assert re.search(r"^ synth +export +run +its artefact in the store is damaged$", out, re.M)
+    assert "nothing to do" in toy.ok("component.synth.precision=half")
 
 
 def test_a_flipped_bit_that_loading_has_refused_is_mended_by_the_next_build(toy: Project) -> None:
@@ -106,10 +102,7 @@ def test_a_flipped_bit_is_never_restored_from_the_store(toy: Project) -> None:
     path = toy.artefact("synth.build") / "engine.onnx"
     whole = path.read_bytes()
     flip_and_restore_time(path)
-    err = toy.fails()
-    fact = f"{path}: content changed since it was built"
-    assert err == f"error: {fact}\n  run the same command again: it is rebuilt\n"
-    toy.ok()
+    assert "its artefact in the store is damaged" in toy.ok()
     assert (toy.folder / "synth.onnx").read_bytes() == whole
     Pipeline.load(toy.folder).close()
 
