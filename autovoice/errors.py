@@ -9,7 +9,8 @@ AutovoiceError
 │   ├── LoweringError      the graph could not be rewritten to the precision asked
 │   ├── BuildError         the backend refused the lowered model
 │   ├── PrecisionError     the built file does not hold the precision asked
-│   └── GateError          parity against the reference is below its gate
+│   ├── GateError          parity against the reference is below its gate
+│   └── WorkerError        the process that ran the step died
 ├── StoreError         the store cannot be read or written
 ├── ArtefactError      a file is not the one that was built (missing, truncated, edited)
 │   ├── MismatchError      it was built for another GPU, or by another version of its tool
@@ -95,6 +96,14 @@ class PrecisionError(StepError):
 
 class GateError(StepError):
     """Parity is below its gate."""
+
+
+class WorkerError(StepError):
+    """The process that ran a step died; `crash` is the signal that its native code crashed by, "" where it did not."""
+
+    def __init__(self, fact: str, fix: str = "", crash: str = "") -> None:
+        super().__init__(fact, fix)
+        self.crash = crash
 
 
 class StoreError(AutovoiceError):

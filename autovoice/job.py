@@ -17,6 +17,7 @@ from typing import Any
 from autovoice.errors import ArtefactError, AutovoiceError, StepError
 from autovoice.hashing import uncached_sha256
 from autovoice.machine import machine_shared
+from autovoice.retries import Retry, overlaid, recorded
 from autovoice.sources import source_file
 from autovoice.spec import WORKER
 from autovoice.steps.context import Context
@@ -25,7 +26,7 @@ from autovoice.store import Record, Store, store_error
 
 @dataclass(frozen=True)
 class Job:
-    """Everything a step needs to run, picklable."""
+    """Everything a step needs to run, picklable; `retry` where it is run once more, with other fields."""
 
     id: str
     kind: str
@@ -35,6 +36,7 @@ class Job:
     files: Mapping[str, Path]
     log: Path
     alone: bool = False
+    retry: Retry | None = None
 
 
 def run_job(job: Job) -> Record:
@@ -60,12 +62,14 @@ def run_job(job: Job) -> Record:
 
 def _run(job: Job, store: Store, work: Path) -> Record:
     needs = {role: _intact(store, key) for role, key in job.inputs["needs"].items()}
-    context = Context(job.inputs["fields"], needs, job.files, work, store.caches)
+    fields = job.inputs["fields"] if job.retry is None else overlaid(job.inputs["fields"], job.retry.fields)
+    context = Context(fields, needs, job.files, work, store.caches)
     start = time.perf_counter()
     with _logged(job.log):
         try:
             result = importlib.import_module(f"autovoice.steps.{job.kind}").run(context)
             _check_unchanged(job)
+            result = recorded(result, job.retry)
             return store.commit(job.key, work, job.inputs, result, time.perf_counter() - start)
         except AutovoiceError:
             traceback.print_exc()

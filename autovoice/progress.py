@@ -42,6 +42,9 @@ class PlainListener:
     def skipped(self, planned: Planned, need: str) -> None:
         self._count()
 
+    def note(self, text: str) -> None:
+        print(f" note: {text}", file=self.out, flush=True)
+
     def tick(self) -> None:
         pass
 
@@ -85,6 +88,9 @@ class LiveListener(PlainListener):
         self.live.console.print(
             f" [{self.done}/{self.total}] {planned.step.id:<34} FAILED", highlight=False, markup=False
         )
+
+    def note(self, text: str) -> None:
+        self.live.console.print(f" note: {text}", highlight=False, markup=False)
 
     def close(self) -> None:
         self.live.stop()

@@ -8,6 +8,7 @@ what is not installed as a backend.
 from __future__ import annotations
 
 import importlib
+import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -125,7 +126,8 @@ def session_of(
     """
     from autovoice.machine import gpu_shared  # locks of files, which no machine needs that only runs pipelines
 
-    made = backend_from_target(backend["target"], {**backend["options"], **backend.get("session", {})})
+    options = {**backend["options"], **_built_with(built), **backend.get("session", {})}
+    made = backend_from_target(backend["target"], options)
     engine = built / backend.get("file", f"engine{made.suffix}")
     with ExitStack() as held:
         held.enter_context(gpu_shared(alone=False))  # before loading, which uses the GPU too
@@ -139,6 +141,15 @@ def session_of(
             if session.memory == HOST:
                 held.close()
             yield session
+
+
+def _built_with(built: Path) -> Mapping[str, Any]:
+    """The options that a build was made with in place of those asked for, because it crashed with these."""
+    from autovoice.files import RECORD
+    from autovoice.retries import backend_options
+
+    record = built / RECORD
+    return backend_options(json.loads(record.read_bytes())["result"]) if record.exists() else {}
 
 
 def on_host(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
