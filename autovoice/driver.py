@@ -128,6 +128,7 @@ def _settle(one: _Started, future: Future[Record], outcome: Outcome, listener: L
     except Exception as e:  # whatever an executor or a step raises is the failure of this step, and of no other
         error = e if isinstance(e, AutovoiceError) else StepError(f"{step.id}: {type(e).__name__}: {e}")
         if isinstance(error, WorkerError):
+            Store(one.job.store).sweep_abandoned(one.job.key)  # it could not do so itself
             error = with_log(error, one.job.log)
             again = _again(one, error)
             if again is not None:
