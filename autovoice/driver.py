@@ -143,7 +143,7 @@ def _settle(one: _Started, future: Future[Record], outcome: Outcome, listener: L
 
 
 def _again(one: _Started, error: WorkerError) -> _Started | None:
-    """The same step with other fields, after a crash that it says what to do after; None where there is nothing left."""
+    """The same step with other fields, after a crash that it has a way round for; None where there is nothing left."""
     ways = one.planned.step.after_crash[len(one.tried) :]
     if not error.crash or not ways:
         return None
@@ -157,4 +157,4 @@ def _job(planned: Planned, store: Store) -> Job:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     log = store.root / "logs" / f"{step.id}-{planned.key[:8]}-{stamp}.log"
     files = {name: path.absolute() for name, path in step.files.items()}
-    return Job(step.id, step.kind, planned.key, store.root, planned.inputs, files, log, step.alone)
+    return Job(step.id, step.kind, planned.key, store.root, planned.inputs, files, log)

@@ -35,7 +35,6 @@ class Job:
     inputs: Mapping[str, Any]
     files: Mapping[str, Path]
     log: Path
-    alone: bool = False
     retry: Retry | None = None
 
 
@@ -52,7 +51,7 @@ def run_job(job: Job) -> Record:
                 return found
             work = store.workplace(job.key)
             try:
-                with machine_shared(alone=job.alone):
+                with machine_shared():
                     return _run(job, store, work)
             finally:
                 store.sweep_tmp(job.key)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from autovoice.driver import Listener
 from autovoice.errors import AutovoiceError
+from autovoice.locks import Notices
 from autovoice.plan import Planned
 from autovoice.store import Record
 from autovoice.table import seconds
@@ -23,6 +24,7 @@ class PlainListener:
         self.total = total
         self.done = 0
         self.out = out
+        self._notices = Notices()
 
     def started(self, planned: Planned) -> None:
         pass
@@ -46,7 +48,8 @@ class PlainListener:
         print(f" note: {text}", file=self.out, flush=True)
 
     def tick(self) -> None:
-        pass
+        for text in self._notices.new():
+            self.note(text)
 
     def close(self) -> None:
         pass

@@ -1,6 +1,6 @@
 """What a step did otherwise than asked, because its native code had crashed: the fields changed, and the record of it.
 
-    result["after_crash"] = {"crash": "SIGSEGV", "fields": {"backend": {"options": {…}}}}
+result["after_crash"] = {"crash": "SIGSEGV", "fields": {"backend": {"options": {…}}}}
 """
 
 from __future__ import annotations

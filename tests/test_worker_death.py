@@ -86,7 +86,9 @@ def test_a_crash_is_told_of_the_package_that_crashed(tmp_path: Path) -> None:
     assert (told.fact, told.fix) == ("brittle crashed (SIGSEGV)", f"log: {log}")
 
 
-@pytest.mark.parametrize("content", [None, b"", b"Fatal Python error: Segmentation fault\n\n<no Python frame>\n", b"\xff"])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"Fatal Python error: Segmentation fault\n\n<no Python frame>\n", b"\xff"]
+)
 def test_a_log_that_tells_nothing_is_named_all_the_same(content: bytes | None, tmp_path: Path) -> None:
     log = tmp_path / "step.log"
     if content is not None:
