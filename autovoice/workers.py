@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, ParamSpec, TypeVar
 
@@ -21,6 +21,8 @@ from autovoice.worker_death import LOST, death, oom_kills
 
 P = ParamSpec("P")
 T = TypeVar("T")
+#: what a worker takes to start where the fork server is ready
+_START_SECONDS = 0.3
 
 
 class WorkerExecutor(Executor):
@@ -45,6 +47,7 @@ class WorkerExecutor(Executor):
         self._pools: set[ProcessPoolExecutor] = set()
         self._lock = threading.Lock()
         self._killed = False
+        self._starting = _Count()
         self._tell = tell
         self._paths = list(sys.path)
 
@@ -74,7 +77,8 @@ class WorkerExecutor(Executor):
         while True:
             pool = self._pool()
             try:
-                future = pool.submit(fn, *args, **kwargs)
+                with self._starting:
+                    future = pool.submit(fn, *args, **kwargs)
                 (process,) = pool._processes.values()
                 if self._killed:  # since this task was taken
                     _kill_processes(pool)
@@ -89,6 +93,7 @@ class WorkerExecutor(Executor):
     def _pool(self) -> ProcessPoolExecutor:
         pool: ProcessPoolExecutor | None = getattr(self._local, "pool", None)
         if pool is None:
+            _start_server()
             init = (self._paths,)
             pool = ProcessPoolExecutor(1, self._context, initializer=_start_worker, initargs=init)
             self._local.pool = pool
@@ -115,8 +120,49 @@ class WorkerExecutor(Executor):
             pools = list(self._pools)
         for pool in pools:
             _kill_processes(pool)
+        while not self._starting.over(_START_SECONDS):  # a fork server that still imports has no workers
+            _kill_server()
         for pool in pools:  # takes no time, and left to the interpreter's exit it would race with it
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Count:
+    """How many threads are inside of it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+
+    def __enter__(self) -> None:
+        self._add(1)
+
+    def __exit__(self, *_: object) -> None:
+        self._add(-1)
+
+    def _add(self, number: int) -> None:
+        with self._changed:
+            self._inside += number
+            self._changed.notify_all()
+
+    def over(self, seconds: float) -> bool:
+        """Whether all are out of it within so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._inside == 0, seconds)
+
+
+def _start_server() -> None:
+    """Start the fork server, unless it runs; signals find it when it is ready for them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _kill_server() -> None:
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    if pid is not None:
+        os.kill(pid, signal.SIGKILL)
 
 
 def _start_tracker() -> None:
