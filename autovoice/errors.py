@@ -15,6 +15,7 @@ AutovoiceError
 ├── ArtefactError      a file is not the one that was built (missing, truncated, edited)
 │   ├── MismatchError      it was built for another GPU, or by another version of its tool
 │   └── StaleError         it is to be built again before it is loaded
+├── EngineError        a built engine failed while it ran
 ├── FeedError          tensors given to a built pipeline do not fit its specification
 └── AudioError         a recording cannot be read, converted or written
 """
@@ -120,6 +121,10 @@ class MismatchError(ArtefactError):
 
 class StaleError(ArtefactError):
     """An engine cannot be used as it is, and its policy asks for another build."""
+
+
+class EngineError(AutovoiceError):
+    """An engine failed while it ran."""
 
 
 class FeedError(AutovoiceError):

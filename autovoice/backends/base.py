@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,7 +20,17 @@ from typing import Any, Protocol, Self, TypeVar, cast
 
 import numpy as np
 
-from autovoice.errors import ArtefactError, BuildError, ConfigError, Fault, FeedError, nearest
+from autovoice.errors import (
+    ArtefactError,
+    AutovoiceError,
+    BuildError,
+    ConfigError,
+    EngineError,
+    Fault,
+    FeedError,
+    first_line,
+    nearest,
+)
 from autovoice.loaders import GROUP, shipped
 
 T = TypeVar("T")
@@ -27,6 +38,11 @@ T = TypeVar("T")
 #: numpy, or, of a session in "cuda" memory, anything that `np.asarray` reads and that names its device memory
 Array = Any
 HOST = "host"
+#: what a session raises that fails while it runs
+ENGINE_ERRORS = (EngineError, BuildError)
+#: how much is repeated of what a tool says
+_WORDS = 300
+_MEMORY = re.compile(r"memory|bad_alloc|allocat", re.IGNORECASE)
 
 
 class Session(Protocol):
@@ -166,6 +182,34 @@ def on_host(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
 def read_by(session: Session, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
     """What another session gave, as this one can read it."""
     return on_host(arrays) if session.memory == HOST else arrays
+
+
+def run_error(tool: str, error: Exception, feeds: Mapping[str, Array]) -> AutovoiceError:
+    """What to raise for an error of a tool that ran an engine: its own words, and what it was given."""
+    if isinstance(error, AutovoiceError):
+        return error
+    words = first_line(error)
+    words = words if len(words) <= _WORDS else f"{words[:_WORDS]}…"
+    given = ", ".join(f"'{n}' {'×'.join(map(str, getattr(a, 'shape', ()))) or 'a scalar'}" for n, a in feeds.items())
+    if _MEMORY.search(str(error)) or isinstance(error, MemoryError):
+        fix = "out of memory: give it less at a time, as a shorter recording or a smaller batch"
+    else:
+        fix = "build it again, or on another backend; what it was built for stands in its manifest"
+    return EngineError(f"{tool} failed on {given}: {words}", fix)
+
+
+def named_error(error: AutovoiceError, component: str) -> AutovoiceError:
+    """The same error of an engine, with the component's name."""
+    return type(error)(f"{component}: {error.fact}", error.fix)
+
+
+@contextmanager
+def naming(component: str) -> Iterator[None]:
+    """Errors of an engine that runs meanwhile get the component's name."""
+    try:
+        yield
+    except ENGINE_ERRORS as e:
+        raise named_error(e, component) from e
 
 
 def timed_call(session: Session, feeds: Mapping[str, Array]) -> Callable[[], None]:
