@@ -22,9 +22,12 @@ AutovoiceError
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+
+_MEMORY = re.compile(r"out of memory|bad_alloc|\ballocat(?:e|ing|ion)\b", re.IGNORECASE)
 
 
 class AutovoiceError(Exception):
@@ -139,6 +142,11 @@ def first_line(error: BaseException) -> str:
     """The first line of what an error says, or that it says nothing."""
     text = str(error).strip()
     return text.splitlines()[0] if text else "no message"
+
+
+def wants_memory(error: BaseException) -> bool:
+    """Whether a tool's own error is about memory that it did not get: few have a class for that."""
+    return isinstance(error, MemoryError) or bool(_MEMORY.search(str(error)))
 
 
 def choices(names: Iterable[object]) -> str:

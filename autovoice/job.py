@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autovoice.errors import ArtefactError, AutovoiceError, StepError
+from autovoice.errors import ArtefactError, AutovoiceError, StepError, wants_memory
 from autovoice.hashing import uncached_sha256
 from autovoice.machine import machine_shared
 from autovoice.retries import Retry, overlaid, recorded
@@ -83,7 +83,10 @@ def _run(job: Job, store: Store, work: Path) -> Record:
         except Exception as e:
             traceback.print_exc()
             fact = f"{job.id}: {type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else 'no message'}"
-            raise StepError(fact, f"not an error this tool expects; the whole of it: {job.log}") from e
+            why = (
+                "out of memory? lower dims.*.max, or workers=1" if wants_memory(e) else "not an error this tool expects"
+            )
+            raise StepError(fact, f"{why}; the whole of it: {job.log}") from e
 
 
 def _check_unchanged(job: Job) -> None:

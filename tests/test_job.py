@@ -96,6 +96,13 @@ def test_what_another_builder_made_meanwhile_is_taken(store: Store, step) -> Non
         pytest.param(
             RuntimeError("\n first\nsecond"), StepError, "a.toy: RuntimeError: first", "not an error", id="first_line"
         ),
+        pytest.param(
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            StepError,
+            "a.toy: RuntimeError: DefaultCPU",
+            "out of memory? lower dims.*.max, or workers=1; the whole of it: ",
+            id="tools_memory",
+        ),
         pytest.param(AssertionError(), StepError, "a.toy: AssertionError: no message", "not an error", id="no_message"),
     ],
 )

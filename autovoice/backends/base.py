@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -30,6 +29,7 @@ from autovoice.errors import (
     FeedError,
     first_line,
     nearest,
+    wants_memory,
 )
 from autovoice.loaders import GROUP, shipped
 
@@ -42,7 +42,6 @@ HOST = "host"
 ENGINE_ERRORS = (EngineError, BuildError)
 #: how much is repeated of what a tool says
 _WORDS = 300
-_MEMORY = re.compile(r"memory|bad_alloc|allocat", re.IGNORECASE)
 
 
 class Session(Protocol):
@@ -191,7 +190,7 @@ def run_error(tool: str, error: Exception, feeds: Mapping[str, Array]) -> Autovo
     words = first_line(error)
     words = words if len(words) <= _WORDS else f"{words[:_WORDS]}…"
     given = ", ".join(f"'{n}' {'×'.join(map(str, getattr(a, 'shape', ()))) or 'a scalar'}" for n, a in feeds.items())
-    if _MEMORY.search(str(error)) or isinstance(error, MemoryError):
+    if wants_memory(error):
         fix = "out of memory: give it less at a time, as a shorter recording or a smaller batch"
     else:
         fix = "build it again, or on another backend; what it was built for stands in its manifest"
