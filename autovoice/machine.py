@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from autovoice.locks import Lock
+from autovoice.machine_locks import Lock
 
 
 @cache

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from autovoice.driver import Listener
 from autovoice.errors import AutovoiceError
-from autovoice.locks import Notices
+from autovoice.machine_locks import Notices
 from autovoice.plan import Planned
 from autovoice.store import Record
 from autovoice.table import seconds

@@ -16,16 +16,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autovoice import locks, slips
+from autovoice import machine_locks as locks
+from autovoice import slips
 from autovoice.errors import StoreError
-from autovoice.locks import Lock, Notices, lock_folder
+from autovoice.machine_locks import Lock, Notices, lock_folder
 from autovoice.slips import Slip
 from autovoice.spec import WORKER
 
 HOLDER = """
 import os, subprocess, sys
-from autovoice import locks
-from autovoice.locks import Lock
+from autovoice import machine_locks as locks
+from autovoice.machine_locks import Lock
 locks.PATIENCE = float(os.environ.get("PATIENCE", locks.PATIENCE))
 lock = Lock("toy", "the toy")
 lock.take(alone=sys.argv[1] == "alone")
