@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # `typing` takes longer to import than all else before signals are caught
 if TYPE_CHECKING:
+    from typing import Any
+
     from autovoice.runtime.pipeline import Pipeline
 
 __all__ = ["Pipeline"]

@@ -1,6 +1,6 @@
 """`python -m autovoice`."""
 
-from autovoice.cli import main
+from autovoice.start import main
 
 if __name__ == "__main__":
     main()

@@ -91,10 +91,10 @@ def _run(plan: Plan, invocation: Invocation, executor: Executor | None) -> Outco
     settings, store = invocation.settings, invocation.store
     store.prepare()
     own, slots = None, None
+    shown: Listener = listener(len(plan.to_run))
     if executor is None:
         slots = min(settings.workers, len(plan.to_run))
-        executor = own = WorkerExecutor(slots, _preload(plan.to_run))
-    shown: Listener = listener(len(plan.to_run))
+        executor = own = WorkerExecutor(slots, _preload(plan.to_run), shown.note)
     try:
         outcome = run_plan(plan, store, executor, shown, settings.keep_going, slots)
     except BaseException:

@@ -6,7 +6,6 @@ import importlib
 import os
 import pkgutil
 import re
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from autovoice import sweep
+from autovoice import interrupts, sweep
 from autovoice.config import compose
 from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
 from autovoice.invocation import Invocation
@@ -40,14 +39,20 @@ _HYDRA_FLAGS = (
 _FAILED = "failed"
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: whatever cleans up after Ctrl-C does so here too."""
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    """The console script. Exits 0, 1 after an error the user can mend, 130 when interrupted, 143 when terminated."""
-    _catch_signals()
-    arguments = _with_targets(list(sys.argv[1:] if argv is None else argv))
+    """The command. Exits 0, 1 after an error the user can mend, 130 when interrupted, 143 when terminated."""
+    interrupts.end_at_once()
+    try:
+        code = _main(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt as e:
+        text, code = interrupts.text_and_code(e)
+        print(text, file=sys.stderr)
+    interrupts.ignore()
+    sys.exit(code)
+
+
+def _main(arguments: list[str]) -> int:
+    arguments = _with_targets(arguments)
     args = get_args_parser().parse_intermixed_args(arguments)  # `precision=fp16 --cfg job`, in either order
     config_dir = Path(args.config_dir) if args.config_dir else None
     try:
@@ -60,18 +65,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             compose.check_sweep(config_dir, args.overrides)
         if any(getattr(args, flag) for flag in _HYDRA_FLAGS):
             _hydra([*(a for a in arguments if a not in args.overrides), *args.overrides])
-            return
+            return 0
         composed = compose.compose(config_dir, args.overrides)
-        code = run(Invocation(composed.data, composed.overrides, composed.lookup))
+        return run(Invocation(composed.data, composed.overrides, composed.lookup))
     except AutovoiceError as e:
-        code = report(e)
+        return report(e)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    except KeyboardInterrupt as e:
-        what, code = ("terminated", 143) if isinstance(e, _Terminated) else ("interrupted", 130)
-        print(f"\n{what}; finished steps are kept, nothing is half-written", file=sys.stderr)
-    sys.exit(code)
+        return 1
 
 
 def run(invocation: Invocation) -> int:
@@ -80,6 +81,7 @@ def run(invocation: Invocation) -> int:
     tasks = task_names()
     if name not in tasks:
         raise ConfigError([Fault("task", f"there is no task '{name}'", nearest(name, tasks))])
+    interrupts.raise_instead()
     try:
         return int(importlib.import_module(f"autovoice.tasks.{name}").run(invocation))
     finally:
@@ -96,20 +98,6 @@ def task_names() -> list[str]:
 def report(error: AutovoiceError) -> int:
     print(f"error: {error}", file=sys.stderr)
     return 1
-
-
-def _catch_signals() -> None:
-    """Make Ctrl-C and SIGTERM end this process cleanly, unless whoever started it chose otherwise."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _stopped)
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _stopped)
-
-
-def _stopped(number: int, _: Any) -> None:
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, signal.SIG_IGN)  # a second one may not interrupt the cleaning up
-    raise _Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 def _with_targets(arguments: list[str]) -> list[str]:
@@ -166,6 +154,7 @@ class SweepCallback(Callback):
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        interrupts.raise_instead()
         try:
             sweep.prepare(Path(config.hydra.sweep.dir))
         except AutovoiceError as e:

@@ -5,25 +5,31 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from autovoice.errors import AutovoiceError, StepError
+from autovoice.errors import AutovoiceError, StepError, WorkerError
 from autovoice.job import Job, run_job
 from autovoice.plan import Plan, Planned
+from autovoice.retries import Retry
 from autovoice.store import Record, Store
+from autovoice.worker_death import with_log
 
 #: what a step that never ran is taken to last
 _UNKNOWN_SECONDS = 1.0
 
 
 class Listener(Protocol):
-    """Who is told what happens. `tick` comes a few times a second while steps run, `close` at the end."""
+    """Who is told what happens. `tick` comes a few times a second while steps run, `close` at the end.
+
+    `note` is something that a user should know meanwhile.
+    """
 
     def started(self, planned: Planned) -> None: ...
     def finished(self, planned: Planned, record: Record) -> None: ...
     def failed(self, planned: Planned, error: AutovoiceError) -> None: ...
     def skipped(self, planned: Planned, need: str) -> None: ...
+    def note(self, text: str) -> None: ...
     def tick(self) -> None: ...
     def close(self) -> None: ...
 
@@ -36,6 +42,15 @@ class Outcome:
     ran: dict[str, Record] = field(default_factory=dict)
     errors: dict[str, AutovoiceError] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A step handed to the executor; `tried` are its crashes before, the first one first."""
+
+    planned: Planned
+    job: Job
+    tried: tuple[WorkerError, ...] = ()
 
 
 def run_plan(
@@ -54,20 +69,24 @@ def run_plan(
     """
     outcome = Outcome({p.step.id: p.record for p in plan.steps if p.record is not None})
     waiting = {p.step.id: p for p in plan.to_run}
-    running: dict[Future[Record], Planned] = {}
+    running: dict[Future[Record], _Started] = {}
     ranks = _remaining(plan.to_run)
     while True:
         if keep_going or not outcome.errors:
-            for planned in _next(_ready(waiting, outcome, ranks), list(running.values()), slots):
+            busy = [one.planned for one in running.values()]
+            for planned in _next(_ready(waiting, outcome, ranks), busy, slots):
                 del waiting[planned.step.id]
-                running[executor.submit(run, _job(planned, store))] = planned
+                started = _Started(planned, _job(planned, store))
+                running[executor.submit(run, started.job)] = started
                 listener.started(planned)
         if not running:
             break
         done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
         listener.tick()
         for future in [f for f in running if f in done]:  # in the order they were started
-            _settle(running.pop(future), future, outcome, listener)
+            again = _settle(running.pop(future), future, outcome, listener)
+            if again is not None:
+                running[executor.submit(run, again.job)] = again
     for planned in waiting.values():
         need = next((n for n in planned.step.needs.values() if n not in outcome.records), "")
         outcome.skipped[planned.step.id] = need
@@ -101,16 +120,36 @@ def _remaining(planned: Sequence[Planned]) -> dict[str, float]:
     return ranks
 
 
-def _settle(planned: Planned, future: Future[Record], outcome: Outcome, listener: Listener) -> None:
+def _settle(one: _Started, future: Future[Record], outcome: Outcome, listener: Listener) -> _Started | None:
+    """Enter what became of a step; or, where it crashed and there is a way round to try, the step once more."""
+    step = one.planned.step
     try:
         record = future.result()
     except Exception as e:  # whatever an executor or a step raises is the failure of this step, and of no other
-        error = e if isinstance(e, AutovoiceError) else StepError(f"{planned.step.id}: {type(e).__name__}: {e}")
-        outcome.errors[planned.step.id] = error
-        listener.failed(planned, error)
-        return
-    outcome.records[planned.step.id] = outcome.ran[planned.step.id] = record
-    listener.finished(planned, record)
+        error = e if isinstance(e, AutovoiceError) else StepError(f"{step.id}: {type(e).__name__}: {e}")
+        if isinstance(error, WorkerError):
+            Store(one.job.store).sweep_abandoned(one.job.key)  # it could not do so itself
+            error = with_log(error, one.job.log)
+            again = _again(one, error)
+            if again is not None:
+                return again
+        error = one.tried[0] if one.tried else error  # the ways round failed too: what they were to go round counts
+        outcome.errors[step.id] = error
+        listener.failed(one.planned, error)
+        return None
+    outcome.records[step.id] = outcome.ran[step.id] = record
+    listener.finished(one.planned, record)
+    return None
+
+
+def _again(one: _Started, error: WorkerError) -> _Started | None:
+    """The same step with other fields, after a crash that it has a way round for; None where there is nothing left."""
+    ways = one.planned.step.after_crash[len(one.tried) :]
+    if not error.crash or not ways:
+        return None
+    number = len(one.tried) + 2
+    log = one.job.log.with_name(f"{one.job.log.stem}-{number}{one.job.log.suffix}")
+    return _Started(one.planned, replace(one.job, log=log, retry=Retry(error.crash, ways[0])), (*one.tried, error))
 
 
 def _job(planned: Planned, store: Store) -> Job:
@@ -118,4 +157,4 @@ def _job(planned: Planned, store: Store) -> Job:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     log = store.root / "logs" / f"{step.id}-{planned.key[:8]}-{stamp}.log"
     files = {name: path.absolute() for name, path in step.files.items()}
-    return Job(step.id, step.kind, planned.key, store.root, planned.inputs, files, log, step.alone)
+    return Job(step.id, step.kind, planned.key, store.root, planned.inputs, files, log)

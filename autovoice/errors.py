@@ -10,11 +10,13 @@ AutovoiceError
 │   ├── LoweringError      the graph could not be rewritten to the precision asked
 │   ├── BuildError         the backend refused the lowered model
 │   ├── PrecisionError     the built file does not hold the precision asked
-│   └── GateError          parity against the reference is below its gate
+│   ├── GateError          parity against the reference is below its gate
+│   └── WorkerError        the process that ran the step died
 ├── StoreError         the store cannot be read or written
 ├── ArtefactError      a file is not the one that was built (missing, truncated, edited)
 │   ├── MismatchError      it was built for another GPU, or by another version of its tool
 │   └── StaleError         it is to be built again before it is loaded
+├── EngineError        a built engine failed while it ran
 ├── FeedError          tensors given to a built pipeline do not fit its specification
 └── AudioError         a recording cannot be read, converted or written
 """
@@ -22,9 +24,12 @@ AutovoiceError
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+
+_MEMORY = re.compile(r"out of memory|bad_alloc|\ballocat(?:e|ing|ion)\b", re.IGNORECASE)
 
 
 class AutovoiceError(Exception):
@@ -110,6 +115,14 @@ class GateError(StepError):
     """Parity is below its gate."""
 
 
+class WorkerError(StepError):
+    """The process that ran a step died; `crash` is the signal that its native code crashed by, "" where it did not."""
+
+    def __init__(self, fact: str, fix: str = "", crash: str = "") -> None:
+        super().__init__(fact, fix)
+        self.crash = crash
+
+
 class StoreError(AutovoiceError):
     """The store cannot be used."""
 
@@ -126,6 +139,10 @@ class StaleError(ArtefactError):
     """An engine cannot be used as it is, and its policy asks for another build."""
 
 
+class EngineError(AutovoiceError):
+    """An engine failed while it ran."""
+
+
 class FeedError(AutovoiceError):
     """A tensor does not fit."""
 
@@ -138,6 +155,11 @@ def first_line(error: BaseException) -> str:
     """The first line of what an error says, or that it says nothing."""
     text = str(error).strip()
     return text.splitlines()[0] if text else "no message"
+
+
+def wants_memory(error: BaseException) -> bool:
+    """Whether a tool's own error is about memory that it did not get: few have a class for that."""
+    return isinstance(error, MemoryError) or bool(_MEMORY.search(str(error)))
 
 
 def choices(names: Iterable[object]) -> str:

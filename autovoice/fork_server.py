@@ -1,6 +1,7 @@
-"""Imported by the fork server of the workers and by nothing else: it outlives a SIGTERM sent to the whole group.
+"""Imported first by the fork server of the workers, and by nothing else: signals of the whole group do not end it.
 
-So the driver learns from it when each worker is really gone, and can then remove what that had half-written.
+So the driver learns from it when each worker is really gone, and can then remove what that had half-written. It is
+started with both signals blocked, so that they find it ready.
 """
 
 from __future__ import annotations
@@ -14,3 +15,5 @@ def _stay(*_: Any) -> None:
 
 
 signal.signal(signal.SIGTERM, _stay)
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle, also while modules are imported here
+signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))

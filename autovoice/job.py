@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from autovoice.arguments import appeared
-from autovoice.errors import ArtefactError, AutovoiceError, ChangedError, StepError
+from autovoice.errors import ArtefactError, AutovoiceError, ChangedError, StepError, wants_memory
 from autovoice.hashing import uncached_sha256
 from autovoice.machine import machine_shared
+from autovoice.retries import Retry, overlaid, recorded
 from autovoice.sources import code_file
 from autovoice.spec import WORKER
 from autovoice.steps.context import Context
@@ -26,7 +27,7 @@ from autovoice.store import Record, Store, store_error
 
 @dataclass(frozen=True)
 class Job:
-    """Everything a step needs to run, picklable."""
+    """Everything a step needs to run, picklable; `retry` where it is run once more, with other fields."""
 
     id: str
     kind: str
@@ -35,7 +36,7 @@ class Job:
     inputs: Mapping[str, Any]
     files: Mapping[str, Path]
     log: Path
-    alone: bool = False
+    retry: Retry | None = None
 
 
 def run_job(job: Job) -> Record:
@@ -51,7 +52,7 @@ def run_job(job: Job) -> Record:
                 return found
             work = store.workplace(job.key)
             try:
-                with machine_shared(alone=job.alone):
+                with machine_shared():
                     return _run(job, store, work)
             finally:
                 store.sweep_tmp(job.key)
@@ -61,11 +62,12 @@ def run_job(job: Job) -> Record:
 
 def _run(job: Job, store: Store, work: Path) -> Record:
     needs = {role: _intact(store, key) for role, key in job.inputs["needs"].items()}
-    context = Context(job.inputs["fields"], needs, job.files, work, store.caches)
+    fields = job.inputs["fields"] if job.retry is None else overlaid(job.inputs["fields"], job.retry.fields)
+    context = Context(fields, needs, job.files, work, store.caches)
     start = time.perf_counter()
     with _logged(job.log):
         try:
-            result = _result(job, context)
+            result = recorded(_result(job, context), job.retry)
             return store.commit(job.key, work, job.inputs, result, time.perf_counter() - start)
         except AutovoiceError:
             traceback.print_exc()
@@ -80,7 +82,10 @@ def _run(job: Job, store: Store, work: Path) -> Record:
         except Exception as e:
             traceback.print_exc()
             fact = f"{job.id}: {type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else 'no message'}"
-            raise StepError(fact, f"not an error this tool expects; the whole of it: {job.log}") from e
+            why = (
+                "out of memory? lower dims.*.max, or workers=1" if wants_memory(e) else "not an error this tool expects"
+            )
+            raise StepError(fact, f"{why}; the whole of it: {job.log}") from e
 
 
 def _result(job: Job, context: Context) -> dict[str, Any]:

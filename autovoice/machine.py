@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import re
-import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+
+from autovoice.machine_locks import Lock
 
 
 @cache
@@ -28,10 +29,34 @@ def _processor() -> str:
 
 
 @contextmanager
-def machine_shared(alone: bool) -> Iterator[None]:
-    """Hold this machine, with all other steps of this user, whatever process runs them, or `alone` with none."""
-    with _held("", alone):
+def machine_shared() -> Iterator[None]:
+    """Hold this machine with all other steps of this user, whatever process runs them: nobody measures meanwhile."""
+    lock = Lock("machine", "the machine")
+    lock.take(alone=False)
+    before, _HELD.lock = _own(), lock
+    try:
         yield
+    finally:
+        _HELD.lock = before
+        lock.give()
+
+
+@contextmanager
+def machine_alone() -> Iterator[Lock]:
+    """Hold this machine with none, to measure, in place of what the caller holds; keep it no longer than a second.
+
+    `let_others` of what is given lets those in who wait, `disturbed` tells that one got in nevertheless.
+    """
+    shared, lock = _own(), Lock("machine", "the machine")
+    if shared is not None:
+        shared.give()
+    lock.take(alone=True)
+    try:
+        yield lock
+    finally:
+        lock.give()
+    if shared is not None:
+        shared.take(alone=False)
 
 
 @contextmanager
@@ -43,17 +68,35 @@ def gpu_shared(alone: bool) -> Iterator[None]:
     from autovoice.cuda.device import gpus  # every command imports this module, and few of them ask
 
     found = gpus()
-    with _held(f"-{found[0].uuid}", alone) if found else nullcontext():
+    if not found:
         yield
-
-
-@contextmanager
-def _held(what: str, alone: bool) -> Iterator[None]:
-    path = os.path.join(tempfile.gettempdir(), f"autovoice-{os.getuid()}{what}.lock")
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        return
+    lock = Lock(f"gpu-{found[0].uuid}", "the GPU")
+    if not lock.try_take(alone):
+        _wait_without_machine(lock, alone)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
     finally:
-        fcntl.flock(fd, fcntl.LOCK_UN)  # closing is not enough where a child has the descriptor too
-        os.close(fd)
+        lock.give()
+
+
+def _wait_without_machine(lock: Lock, alone: bool) -> None:
+    """Who has the GPU may wait to have the machine alone: whoever waits for the one holds the other back from none."""
+    machine = _own()
+    if machine is not None:
+        machine.give()
+    lock.take(alone)
+    if machine is not None:
+        try:
+            machine.take(alone=False)
+        except BaseException:
+            lock.give()
+            raise
+
+
+#: of each thread the machine's lock, where it has that
+_HELD = threading.local()
+
+
+def _own() -> Lock | None:
+    return getattr(_HELD, "lock", None)

@@ -16,7 +16,8 @@ _WHERE = "backend.options"
 
 def environment(backend: Backend, precision: str) -> None:
     """What an engine depends on beside its graph: nothing. Raises BuildError for options that are wrong."""
-    check_options(backend.options)
+    for way in ({}, *backend.after_crash):
+        check_options({**backend.options, **way})
 
 
 def check_options(options: Mapping[str, Any]) -> None:

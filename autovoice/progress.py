@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from autovoice.driver import Listener
 from autovoice.errors import AutovoiceError
+from autovoice.machine_locks import Notices
 from autovoice.plan import Planned
 from autovoice.store import Record
 from autovoice.table import seconds
@@ -23,6 +24,7 @@ class PlainListener:
         self.total = total
         self.done = 0
         self.out = out
+        self._notices = Notices()
 
     def started(self, planned: Planned) -> None:
         pass
@@ -42,8 +44,12 @@ class PlainListener:
     def skipped(self, planned: Planned, need: str) -> None:
         self._count()
 
+    def note(self, text: str) -> None:
+        print(f" note: {text}", file=self.out, flush=True)
+
     def tick(self) -> None:
-        pass
+        for text in self._notices.new():
+            self.note(text)
 
     def close(self) -> None:
         pass
@@ -85,6 +91,9 @@ class LiveListener(PlainListener):
         self.live.console.print(
             f" [{self.done}/{self.total}] {planned.step.id:<34} FAILED", highlight=False, markup=False
         )
+
+    def note(self, text: str) -> None:
+        self.live.console.print(f" note: {text}", highlight=False, markup=False)
 
     def close(self) -> None:
         self.live.stop()

@@ -20,6 +20,7 @@ from autovoice.recipe import engine_of
 from autovoice.recipe.fallback import SUFFIX
 from autovoice.recipe.held import by_graph, held
 from autovoice.recipe.step import export_of
+from autovoice.retries import backend_options, retry_of
 from autovoice.sources import tool_version
 from autovoice.spec import Component, Precision
 from autovoice.store import Record, Store
@@ -182,7 +183,8 @@ def _engine(name: str, c: Component, build: Record) -> dict[str, Any]:
         "backend": {
             "name": c.backend.name,
             "loader": loader_of(c.backend.target),
-            "options": {**c.backend.options, **c.backend.session},
+            "options": {**c.backend.options, **backend_options(build.result), **c.backend.session},
+            "after_crash": retry.crash if (retry := retry_of(build.result)) else None,
             "environment": build.inputs["fields"].get("environment"),
         },
     }

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autovoice.driver import Outcome, run_plan
-from autovoice.errors import AutovoiceError, StepError
+from autovoice.errors import AutovoiceError, StepError, WorkerError
 from autovoice.job import Job
 from autovoice.plan import Plan, Planned
 from autovoice.recipe import Step
 from autovoice.recipe.step import ALONE
+from autovoice.retries import Retry
 from autovoice.store import Record, Store
 from tests.builders import component, graph_of
 
@@ -89,6 +90,9 @@ class Told:
 
     def skipped(self, planned: Planned, need: str) -> None:
         self.said.append(f"skip {planned.step.id} for {need or 'nothing'}")
+
+    def note(self, text: str) -> None:
+        self.said.append(f"note {text}")
 
     def tick(self) -> None:
         if self.executor and self.executor.running:
@@ -289,3 +293,60 @@ def test_a_failure_beside_what_measures_time_skips_only_its_own(store: Store) ->
     steps = [planned("a"), planned("clock", kind="race"), planned("b", ["clock"])]
     outcome, _ = run(plan_of(*steps), store, Run(a=StepError("a: no")), keep_going=True)
     assert (list(outcome.ran), list(outcome.errors)) == (["clock", "b"], ["a"])
+
+
+class Brittle:
+    """Work that crashes until it is given fields that it can bear."""
+
+    def __init__(self, bears: object, then: Exception | None = None) -> None:
+        self.bears, self.then = bears, then
+        self.jobs: list[Job] = []
+
+    def __call__(self, job: Job) -> Record:
+        self.jobs.append(job)
+        if job.retry is None or job.retry.fields != self.bears:
+            raise WorkerError("its worker process crashed (SIGSEGV)", crash="SIGSEGV")
+        if self.then:
+            raise self.then
+        return record(job.key)
+
+
+def crashing(*ways: Mapping[str, Any]) -> Plan:
+    one = planned("a")
+    return plan_of(replace(one, step=replace(one.step, after_crash=ways)), planned("b", ["a"]))
+
+
+def test_a_step_that_crashed_is_run_again_with_what_it_says_to_try_then(store: Store) -> None:
+    work = Brittle({"n": 2})
+    plan = crashing({"n": 1}, {"n": 2}, {"n": 3})
+    plan = Plan(plan.graph, plan.steps[:1])
+    outcome, said = run(plan, store, work)
+    assert said == ["start a", "finish a"]
+    assert outcome.errors == {}
+    assert [job.retry for job in work.jobs] == [None, Retry("SIGSEGV", {"n": 1}), Retry("SIGSEGV", {"n": 2})]
+    assert {job.key for job in work.jobs} == {"key-of-a"}
+    assert len({job.log for job in work.jobs}) == 3  # the logs of the crashes are kept
+
+
+@pytest.mark.parametrize(
+    ("ways", "work", "tries"),
+    [
+        pytest.param([], Brittle(None), 1, id="nothing_to_try"),
+        pytest.param([{"n": 1}], Brittle(None), 2, id="crashes_again"),
+        pytest.param([{"n": 1}], Brittle({"n": 1}, StepError("no")), 2, id="fails_then"),
+    ],
+)
+def test_where_no_way_round_helps_the_first_crash_is_told(
+    ways: list[Mapping[str, Any]], work: Brittle, tries: int, store: Store
+) -> None:
+    outcome, said = run(crashing(*ways), store, work)
+    assert len(work.jobs) == tries
+    assert str(outcome.errors["a"]) == f"its worker process crashed (SIGSEGV)\n  log: {work.jobs[0].log}"
+    assert said == ["start a", "fail a", "skip b for a"]
+
+
+def test_what_was_killed_is_not_tried_in_another_way(store: Store) -> None:
+    work = Run(a=WorkerError("its worker process was killed (SIGKILL)", "run it again"))
+    outcome, _ = run(crashing({"n": 1}), store, work)
+    assert work.ran == ["a"]
+    assert outcome.errors["a"].fix.startswith("run it again; log: ")

@@ -4,6 +4,7 @@ import errno
 import os
 import pickle
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ from autovoice import job as job_module
 from autovoice.errors import ArtefactError, ChangedError, LoweringError, StepError, StoreError
 from autovoice.hashing import uncached_sha256
 from autovoice.job import Job, run_job
+from autovoice.retries import Retry, retry_of
 from autovoice.store import Store
 
 KEY, NEED = "ab" + "0" * 62, "cd" + "0" * 62
@@ -133,6 +135,13 @@ def test_what_another_builder_made_meanwhile_is_taken(store: Store, step) -> Non
         pytest.param(
             RuntimeError("\n first\nsecond"), StepError, "a.toy: RuntimeError: first", "not an error", id="first_line"
         ),
+        pytest.param(
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            StepError,
+            "a.toy: RuntimeError: DefaultCPU",
+            "out of memory? lower dims.*.max, or workers=1; the whole of it: ",
+            id="tools_memory",
+        ),
         pytest.param(AssertionError(), StepError, "a.toy: AssertionError: no message", "not an error", id="no_message"),
     ],
 )
@@ -193,3 +202,14 @@ def test_outside_a_worker_output_stays_where_it_is(store: Store, step, capfd: py
     run_job(job(store))
     assert capfd.readouterr().out == "here\n"
     assert not (store.root / "logs" / "a.log").exists()
+
+
+def test_a_retry_changes_some_fields_and_is_recorded_under_the_same_key(store: Store, step) -> None:
+    step(lambda context: {"n": context.fields["n"], "deep": context.fields["deep"]})
+    asked = job(store)
+    asked = replace(asked, inputs={**asked.inputs, "fields": {"n": 3, "deep": {"a": 1, "b": 2}}})
+    retry = Retry("SIGSEGV", {"deep": {"b": 5}})
+    made = run_job(replace(asked, retry=retry))
+    assert (made.key, made.inputs) == (KEY, asked.inputs)
+    assert made.result == {"n": 3, "deep": {"a": 1, "b": 5}, "after_crash": asdict(retry)}
+    assert retry_of(run_job(asked).result) == retry  # found, as it was made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from autovoice.backends.base import session_of
 from autovoice.cuda import device
 from autovoice.cuda.device import Gpu
-from autovoice.machine import gpu_shared, machine_shared
+from autovoice.machine import gpu_shared, machine_alone, machine_shared
 
 SHORT, LONG = 0.2, 30.0  # seconds in which what has to wait has not come, and what need not has
 
@@ -24,20 +25,20 @@ FIRST, SECOND = (Gpu("NVIDIA H200", "9.0", 1 << 30, f"GPU-{i}") for i in range(2
 @pytest.fixture(autouse=True)
 def _two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And locks that no one else has."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setattr(device, "gpus", lambda: (FIRST, SECOND))
 
 
-def waits(lock: AbstractContextManager[None]) -> bool:
+def waits(lock: AbstractContextManager[Any]) -> bool:
     """Whether `lock` has to wait for whatever holds it now; it is had in the end all the same, by a thread."""
     return not _had(lock, SHORT)
 
 
-def comes(lock: AbstractContextManager[None]) -> bool:
+def comes(lock: AbstractContextManager[Any]) -> bool:
     return _had(lock, LONG)
 
 
-def _had(lock: AbstractContextManager[None], within: float) -> bool:
+def _had(lock: AbstractContextManager[Any], within: float) -> bool:
     had = threading.Event()
 
     def take() -> None:
@@ -48,17 +49,48 @@ def _had(lock: AbstractContextManager[None], within: float) -> bool:
     return had.wait(within)
 
 
-@pytest.mark.parametrize("shared", [machine_shared, gpu_shared])
-def test_many_share_and_one_is_alone(shared: Any) -> None:
-    with shared(alone=False):
-        assert comes(shared(alone=False))
-        assert waits(shared(alone=True))
-    with shared(alone=True):
-        assert waits(shared(alone=False))
+MACHINE = (machine_shared, machine_alone)
+GPU = (partial(gpu_shared, alone=False), partial(gpu_shared, alone=True))
+
+
+@pytest.mark.parametrize(("shared", "alone"), [MACHINE, GPU], ids=["machine", "gpu"])
+def test_many_share_and_one_is_alone(shared: Any, alone: Any) -> None:
+    with shared():
+        assert comes(shared())
+        assert waits(alone())
+    with alone():
+        assert waits(shared())
+        assert waits(alone())
+
+
+def test_to_be_alone_is_in_place_of_what_one_shares() -> None:
+    with machine_shared():
+        with machine_alone():
+            assert waits(machine_shared())
+        assert comes(machine_shared())
+        assert waits(machine_alone())
+
+
+def test_whoever_waits_for_the_gpu_keeps_nobody_from_the_machine() -> None:
+    """Or one that has the GPU and wants the machine alone would wait for it for ever."""
+    began, done = threading.Event(), threading.Event()
+
+    def build() -> None:
+        with machine_shared():
+            began.set()
+            with gpu_shared(alone=True):
+                done.set()
+
+    with gpu_shared(alone=False):
+        threading.Thread(target=build, daemon=True).start()
+        began.wait(LONG)
+        assert comes(machine_alone())
+        assert not done.is_set()
+    assert done.wait(LONG)
 
 
 def test_machine_and_gpu_are_held_apart() -> None:
-    with machine_shared(alone=True):
+    with machine_alone():
         assert comes(gpu_shared(alone=True))
 
 

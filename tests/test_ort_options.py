@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,3 +40,8 @@ def test_wrong_options(options: dict[str, Any], said: str) -> None:
 def test_an_engine_depends_on_nothing_here() -> None:
     """What was built before options were checked is found again."""
     assert environment(ORT, "float32") is None  # type: ignore[func-returns-value]
+
+
+def test_what_is_tried_after_a_crash_is_checked_as_early() -> None:
+    with pytest.raises(BuildError, match="graph_optimization_level: 'extend'"):
+        environment(replace(ORT, after_crash=({"graph_optimization_level": "extend"},)), "fp32")

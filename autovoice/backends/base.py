@@ -8,6 +8,7 @@ what is not installed as a backend.
 from __future__ import annotations
 
 import importlib
+import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,18 @@ from typing import Any, Protocol, Self, TypeVar, cast
 
 import numpy as np
 
-from autovoice.errors import ArtefactError, BuildError, ConfigError, Fault, FeedError, nearest
+from autovoice.errors import (
+    ArtefactError,
+    AutovoiceError,
+    BuildError,
+    ConfigError,
+    EngineError,
+    Fault,
+    FeedError,
+    first_line,
+    nearest,
+    wants_memory,
+)
 from autovoice.loaders import GROUP, shipped
 
 T = TypeVar("T")
@@ -26,6 +38,10 @@ T = TypeVar("T")
 #: numpy, or, of a session in "cuda" memory, anything that `np.asarray` reads and that names its device memory
 Array = Any
 HOST = "host"
+#: what a session raises that fails while it runs
+ENGINE_ERRORS = (EngineError, BuildError)
+#: how much is repeated of what a tool says
+_WORDS = 300
 
 
 class Session(Protocol):
@@ -125,7 +141,8 @@ def session_of(
     """
     from autovoice.machine import gpu_shared  # locks of files, which no machine needs that only runs pipelines
 
-    made = backend_from_target(backend["target"], {**backend["options"], **backend.get("session", {})})
+    options = {**backend["options"], **_built_with(built), **backend.get("session", {})}
+    made = backend_from_target(backend["target"], options)
     engine = built / backend.get("file", f"engine{made.suffix}")
     with ExitStack() as held:
         held.enter_context(gpu_shared(alone=False))  # before loading, which uses the GPU too
@@ -139,6 +156,15 @@ def session_of(
             if session.memory == HOST:
                 held.close()
             yield session
+
+
+def _built_with(built: Path) -> Mapping[str, Any]:
+    """The options that a build was made with in place of those asked for, because it crashed with these."""
+    from autovoice.files import RECORD
+    from autovoice.retries import backend_options
+
+    record = built / RECORD
+    return backend_options(json.loads(record.read_bytes())["result"]) if record.exists() else {}
 
 
 def on_host(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
@@ -155,6 +181,34 @@ def on_host(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
 def read_by(session: Session, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
     """What another session gave, as this one can read it."""
     return on_host(arrays) if session.memory == HOST else arrays
+
+
+def run_error(tool: str, error: Exception, feeds: Mapping[str, Array]) -> AutovoiceError:
+    """What to raise for an error of a tool that ran an engine: its own words, and what it was given."""
+    if isinstance(error, AutovoiceError):
+        return error
+    words = first_line(error)
+    words = words if len(words) <= _WORDS else f"{words[:_WORDS]}…"
+    given = ", ".join(f"'{n}' {'×'.join(map(str, getattr(a, 'shape', ()))) or 'a scalar'}" for n, a in feeds.items())
+    if wants_memory(error):
+        fix = "out of memory: give it less at a time, as a shorter recording or a smaller batch"
+    else:
+        fix = "build it again, or on another backend; what it was built for stands in its manifest"
+    return EngineError(f"{tool} failed on {given}: {words}", fix)
+
+
+def named_error(error: AutovoiceError, component: str) -> AutovoiceError:
+    """The same error of an engine, with the component's name."""
+    return type(error)(f"{component}: {error.fact}", error.fix)
+
+
+@contextmanager
+def naming(component: str) -> Iterator[None]:
+    """Errors of an engine that runs meanwhile get the component's name."""
+    try:
+        yield
+    except ENGINE_ERRORS as e:
+        raise named_error(e, component) from e
 
 
 def timed_call(session: Session, feeds: Mapping[str, Array]) -> Callable[[], None]:

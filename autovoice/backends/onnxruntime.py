@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import onnxruntime as ort
 
-from autovoice.backends.base import HOST, Shared
+from autovoice.backends.base import HOST, Shared, run_error
 from autovoice.errors import BuildError, choices
 from autovoice.ort import NO_OVERFLOW
 from autovoice.ort_options import CPU, check_options
@@ -104,7 +104,10 @@ class OrtSession:
         self._outputs = list(outputs)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return dict(zip(self._outputs, self._run(self._outputs, feeds), strict=True))
+        try:
+            return dict(zip(self._outputs, self._run(self._outputs, feeds), strict=True))
+        except Exception as e:  # onnxruntime raises a class of its own per status code, all plain Exceptions
+            raise run_error("onnxruntime", e, feeds) from e
 
     def put(self, feeds: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         return feeds

@@ -223,10 +223,20 @@ class ChoiceReader:
             r.take("profiled", bool, False),
             r.take("from_module", bool, False),
             None if gates else self.gated_by(r),
+            self.after_crash(r),
         )
         r.taken.add("gated_by")
         r.done()
         return spec
+
+    def after_crash(self, r: Reader) -> tuple[Mapping[str, Any], ...]:
+        """The list of options under `after_crash:`."""
+        ways = r.take("after_crash", list, [], "[{option: value}]")
+        if not all(isinstance(way, Mapping) for way in ways):
+            fix = override(r.path("after_crash"), "[{option: value}]")
+            r.fault("after_crash", f"must be a list of options, got {ways!r}", fix)
+            return ()
+        return tuple(ways)
 
     def gated_by(self, r: Reader) -> Backend | None:
         name = r.take("gated_by", str, None, "onnxruntime")

@@ -17,6 +17,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from autovoice.backends.base import run_error
 from autovoice.eager.arrays import TorchArray, tensor_from
 from autovoice.eager.engine_file import Record
 from autovoice.errors import BuildError, nearest
@@ -68,6 +69,12 @@ class TorchSession:
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         if self._module is None:
             raise BuildError("this session is closed", "load it again")
+        try:
+            return self._run(feeds)
+        except (RuntimeError, MemoryError) as e:  # torch's own errors, of memory too, are RuntimeErrors
+            raise run_error("torch", e, feeds) from e
+
+    def _run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         with self._placed():
             given = {name: tensor_from(value, self.device) for name, value in feeds.items()}
             got = self._computed(given) if self._graphs is None else self._graphs.run(self._computed, given)

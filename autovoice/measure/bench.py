@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import mean, median, stdev
 
+from autovoice.measure.quiet import quiet_rounds
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -20,13 +22,13 @@ class Timing:
 
 
 def timed(call: Callable[[], object], warm_up: int, runs: int) -> Timing:
-    """`runs` calls after `warm_up` ones that do not count."""
-    for _ in range(warm_up):
-        call()
-    times = []
-    for _ in range(runs):
+    """`runs` calls after `warm_up` ones that do not count, while nothing else runs."""
+
+    def turn() -> float:
         start = time.perf_counter()
         call()
-        times.append(1000 * (time.perf_counter() - start))
+        return 1000 * (time.perf_counter() - start)
+
+    times = quiet_rounds(turn, lambda n, _: n >= runs, lambda: [call() for _ in range(warm_up)])
     last = sorted(times)[min(len(times) - 1, int(0.95 * len(times)))]
     return Timing(median(times), mean(times), stdev(times) if len(times) > 1 else 0.0, last, runs)

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from autovoice.measure.quiet import quiet_rounds
+
 WARM_UP = 3
 ROUNDS = 30
 FEWEST = 5
@@ -13,17 +15,21 @@ SECONDS = 6.0
 
 
 def raced(calls: Mapping[str, Callable[[], Any]]) -> dict[str, list[float]]:
-    """Seconds of each call of each: 30 rounds, or as many as 6 s hold, but 5 at least."""
-    for call in calls.values():
-        for _ in range(WARM_UP):
-            call()
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    end = time.perf_counter() + SECONDS
-    for turn in range(ROUNDS):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-        if turn + 1 >= FEWEST and time.perf_counter() > end:
-            break
-    return times
+    """Seconds of each call of each: 30 rounds, or as many as 6 s hold, but 5 at least. Nothing else runs meanwhile."""
+
+    def turn() -> dict[str, float]:
+        return {name: _seconds(call) for name, call in calls.items()}
+
+    def warm_up() -> None:
+        for call in calls.values():
+            for _ in range(WARM_UP):
+                call()
+
+    rounds = quiet_rounds(turn, lambda n, spent: n >= ROUNDS or (n >= FEWEST and spent > SECONDS), warm_up)
+    return {name: [one[name] for one in rounds] for name in calls}
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

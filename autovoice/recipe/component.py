@@ -36,7 +36,7 @@ from autovoice.recipe.step import (
     targets_of,
     weights,
 )
-from autovoice.spec import AUDIO_METRICS, RUNS_HERE, Component, Keep, Target
+from autovoice.spec import AUDIO_METRICS, RUNS_HERE, Backend, Component, Keep, Target
 
 _UNTOUCHED = Target("autovoice.lowering.floating.keep_float32")
 
@@ -169,7 +169,14 @@ def _build(graph: Graph, c: Component, suffix: str = "") -> Step:
         fields["reads"] = sample_reads(graph, c, c.calibration)
         files = {"precision.implicit.cache": given.cache} if given.cache else {}
         needs |= sample_needs(graph, c, c.calibration) if not given.cache else {}
-    return component_step(c, "build", fields, needs, files, targets, name=f"build{suffix}")
+    step = component_step(c, "build", fields, needs, files, targets, name=f"build{suffix}")
+    return replace(step, after_crash=_ways_round(c.backend))
+
+
+def _ways_round(b: Backend) -> tuple[dict[str, Any], ...]:
+    """Fields to build with after a crash: the backend's other options, those that are in use already left out."""
+    others = (way for way in b.after_crash if any(b.options.get(k) != v for k, v in way.items()))
+    return tuple({"backend": {"options": dict(way)}} for way in others)
 
 
 def _race(graph: Graph, c: Component, high: Component) -> Step:

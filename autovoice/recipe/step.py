@@ -55,6 +55,8 @@ class Step:
     files: Mapping[str, Path] = field(default_factory=dict)
     targets: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
+    #: fields to try it with after its native code has crashed, one after another; no part of its key
+    after_crash: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def alone(self) -> bool:

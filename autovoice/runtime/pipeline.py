@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from autovoice.backends.base import HOST, Array, Session, Shared, on_host, read_by
+from autovoice.backends.base import ENGINE_ERRORS, HOST, Array, Session, Shared, named_error, on_host, read_by
 from autovoice.binding import Binder
 from autovoice.errors import ArtefactError, FeedError, nearest
 from autovoice.manifest import NAME, read_manifest
@@ -47,7 +47,10 @@ class ComponentSession:
         """
         given = self._binder.bind(feeds)
         with self._turn:  # until it is copied, what the engine wrote is what its next run overwrites
-            got = self.session.run(read_by(self.session, given))
+            try:
+                got = self.session.run(read_by(self.session, given))
+            except ENGINE_ERRORS as e:
+                raise named_error(e, self.name) from e
             return got if on_device else on_host(got)
 
     def close(self) -> None:
@@ -156,7 +159,8 @@ class Pipeline:
         Inputs left out take their declared default. Feeds are numpy arrays; where an engine on a GPU reads them,
         arrays in its memory too (`__cuda_array_interface__` or DLPack). With `on_device`, what such an engine made
         stays there, holds until the next run, and may be read by torch or cupy without a copy. Raises FeedError for
-        a wrong name, dtype, rank or size, and for inputs whose sizes disagree.
+        a wrong name, dtype, rank or size, and for inputs whose sizes disagree; EngineError where an engine fails, as
+        for want of memory.
         """
         if not self._whole:
             raise FeedError("only some components are loaded", "load the whole folder, or run a component alone")
@@ -166,10 +170,13 @@ class Pipeline:
                 raise FeedError(f"no tensor '{name}' in this pipeline", nearest(name, self.manifest["tensors"]))
         wires = self._binder.bind(feeds)
         with self._turn:
-            for session, reads, writes in self._order:
-                got = session.run(read_by(session, {local: wires[wire] for local, wire in reads}))
-                for local, wire in writes:
-                    wires[wire] = got[local]
+            try:
+                for session, reads, writes in self._order:
+                    got = session.run(read_by(session, {local: wires[wire] for local, wire in reads}))
+                    for local, wire in writes:
+                        wires[wire] = got[local]
+            except ENGINE_ERRORS as e:
+                raise named_error(e, next(n for n, c in self.components.items() if c.session is session)) from e
             found = {name: wires[name] for name in wanted}
             return found if on_device else on_host(found)
 

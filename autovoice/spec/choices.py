@@ -139,6 +139,7 @@ class Backend:
     type that gives what an engine depends on here (versions, GPU), or refuses; `passes` are rewrites of the lowered
     graph; `profiled` engines hold min, opt and max of their inputs; `from_module` engines are made from the module.
     `gated_by` runs the graphs that its engines are made from, for the gates, where the engines cannot run here.
+    `after_crash` are options to build with, one after another, where its native code has crashed.
     """
 
     name: str
@@ -151,6 +152,7 @@ class Backend:
     profiled: bool = False
     from_module: bool = False
     gated_by: Backend | None = None
+    after_crash: tuple[Mapping[str, Any], ...] = ()
 
     def with_options(self, own: Mapping[str, Mapping[str, Any]]) -> Backend:
         """Itself with those of a component, by the backend's name, over its own."""

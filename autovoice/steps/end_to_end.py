@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-from autovoice.backends.base import Shared, on_host, read_by, session_of
+from autovoice.backends.base import Shared, naming, on_host, read_by, session_of
 from autovoice.measure.parity import largest_input
 from autovoice.steps.advice import end_to_end_advice
 from autovoice.steps.context import Context
@@ -22,14 +22,15 @@ def run(context: Context) -> dict[str, Any]:
         sessions = []
         for name, c in fields["components"].items():
             loaded = session_of(c["backend"], context.needs[f"build:{name}"], c["outputs"], shared)
-            sessions.append((c, stack.enter_context(loaded)))
+            sessions.append((name, c, stack.enter_context(loaded)))
         report = {}
         half = any(a["type"] == "float16" for a in fields["about"].values())
         for point in POINTS:
             wires = load_point(context.needs["inputs"], point)
             known = Known(shapes, audio, largest_input(wires.values()), half)
-            for c, session in sessions:
-                got = session.run(read_by(session, {local: wires[wire] for local, wire in c["inputs"].items()}))
+            for name, c, session in sessions:
+                with naming(name):
+                    got = session.run(read_by(session, {local: wires[wire] for local, wire in c["inputs"].items()}))
                 wires |= {c["outputs"][local]["wire"]: value for local, value in got.items()}
             reference = {}
             for wire, name in fields["outputs"].items():

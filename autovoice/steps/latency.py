@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from statistics import median
 from typing import Any
 
-from autovoice.backends.base import Shared, read_by, session_of, timed_call
+from autovoice.backends.base import Shared, naming, read_by, session_of, timed_call
 from autovoice.measure.race import raced
 from autovoice.steps.context import Context
 from autovoice.steps.points import load_point
@@ -24,7 +24,8 @@ def run(context: Context) -> dict[str, Any]:
             session = stack.enter_context(session_of(c["backend"], built, c["outputs"], shared))
             feeds = {local: wires[wire] for local, wire in c["inputs"].items()}
             calls[name] = timed_call(session, feeds)
-            got = session.run(read_by(session, feeds))
+            with naming(name):
+                got = session.run(read_by(session, feeds))
             wires |= {c["outputs"][local]["wire"]: value for local, value in got.items()}
         times = raced(calls)
     rounds = len(next(iter(times.values())))

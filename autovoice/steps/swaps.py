@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from autovoice.backends.base import on_host, session_of
+from autovoice.backends.base import naming, on_host, session_of
 from autovoice.measure.parity import largest_input
 from autovoice.ort import float_session
 from autovoice.steps.context import Context
@@ -58,4 +58,9 @@ def _float(context: Context, name: str, c: Mapping[str, Any]) -> Any:
 
 def _built(context: Context, name: str, c: Mapping[str, Any], stack: ExitStack) -> Any:
     session = stack.enter_context(session_of(c["backend"], context.needs[f"build:{name}"], c["outputs"]))
-    return lambda feeds: on_host(session.run(feeds))
+
+    def run_engine(feeds: Wires) -> Wires:
+        with naming(name):
+            return on_host(session.run(feeds))
+
+    return run_engine

@@ -49,7 +49,7 @@ class Settings:
 def run(invocation: Invocation) -> int:
     invocation.check()
     settings = read(invocation)
-    with loaded(invocation) as pipeline, machine_shared(alone=True):
+    with loaded(invocation) as pipeline, machine_shared():
         feeds = {i: _feeds(invocation, sizes) for i, sizes in enumerate(settings.sizes)}
         wires = {i: on_host(pipeline.run(f, _every_wire(pipeline))) | f for i, f in feeds.items()}
         own = [_own(pipeline, wires[i], feeds[i], settings) for i in wires]
@@ -171,7 +171,7 @@ def _against(
     steps = [contender_steps(graph, c, contender) for c in parts]
     records = run_steps(invocation, [s for group in steps for s in group])
     folders = {c.name: invocation.store.folder(records[g[-1].id].key) for c, g in zip(parts, steps, strict=True)}
-    with machine_shared(alone=True), Shared() as shared, ExitStack() as stack:
+    with machine_shared(), Shared() as shared, ExitStack() as stack:
         sessions = {}
         for c in parts:
             loader = loaded_as(c, contender)

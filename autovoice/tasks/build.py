@@ -13,6 +13,7 @@ from autovoice.recipe.environment import runs_here
 from autovoice.recipe.fallback import SUFFIX
 from autovoice.recipe.held import by_graph, held
 from autovoice.recipe.step import export_of
+from autovoice.retries import backend_options, retry_of
 from autovoice.spec import AUDIO_METRICS, SNR_EQUAL, Component
 from autovoice.store import Record
 from autovoice.table import megabytes, seconds, table
@@ -187,6 +188,9 @@ def _source(step: str, built: Built) -> str:
 def _notes(c: Component, built: Built) -> Iterator[str]:
     """What a reader would otherwise take for granted."""
     record = built.records[engine_of(c)].result
+    if retry := retry_of(record):
+        options = ", ".join(f"{k}={v}" for k, v in backend_options(record).items())
+        yield f" note: {c.name}: {c.backend.name} crashed ({retry.crash}); built with {options}, which goes round it"
     executed = record["delivered"].get("executed", {})
     precision = c.settled.precision
     if missed := record["delivered"].get("missed"):

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from autovoice.store import Store
+from tests.campaigns.interrupts import interrupted
 
 if TYPE_CHECKING:
     from tests.conftest import Project
@@ -121,8 +122,8 @@ def test_a_killed_worker_is_one_failed_step(fresh: Project, running: subprocess.
     assert failed
     assert set(failed) <= {"synth.export", "synth.reference"}
     fact, fix = err.splitlines()[:2]
-    assert re.fullmatch(r"error: synth\.\w+: its worker process was killed or crashed", fact)
-    assert fix == "  out of memory? try workers=1, or smaller dims.*.max; the step's log may say more"
+    assert re.fullmatch(r"error: synth\.\w+: its worker process was killed \(SIGKILL\), and not by the kernel .*", fact)
+    assert re.fullmatch(rf"  run it again; log: {fresh.store}/logs/synth\.\S+\.log", fix)
     assert not fresh.folder.exists()
     completes(fresh)
 
@@ -158,6 +159,43 @@ def test_sigterm_ends_as_ctrl_c_does(fresh: Project, running: subprocess.Popen[s
     assert not fresh.folder.exists()
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.1, 0.3, 0.6, 1.0])
+def test_ctrl_c_while_it_starts_prints_no_traceback_and_ends_within_a_second(fresh: Project, offset: float) -> None:
+    """From the import of what parses the command line to the imports of the process that workers start from."""
+    found = interrupted([*fresh.given, "workers=2"], offset, fresh.root, ready=True)
+    assert not found.traceback, found.err
+    assert found.code == 130
+    assert found.err.endswith("\ninterrupted; finished steps are kept, nothing is half-written\n")
+    assert found.seconds is not None
+    assert found.seconds < 1
+    assert fresh.half_written() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_a_destructor_swallows_comes_again(number: int) -> None:
+    done = subprocess.run([sys.executable, "-c", SWALLOWED, str(number)], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == (f"{128 + number}\n", "")
+
+
+SWALLOWED = """
+import os, sys, time
+from autovoice import interrupts
+
+class Last:
+    def __del__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(0.01)
+
+interrupts.end_at_once()
+interrupts.raise_instead()
+try:
+    Last()
+    time.sleep(30)
+except KeyboardInterrupt as e:
+    print(interrupts.text_and_code(e)[1])
+"""
+
+
 def test_ctrl_c_ends_a_sweep(fresh: Project) -> None:
     with struck(fresh, "-m", "precision=fp32,half") as sweep:
         os.killpg(sweep.pid, signal.SIGINT)
@@ -168,10 +206,46 @@ def test_ctrl_c_ends_a_sweep(fresh: Project) -> None:
     assert fresh.half_written() == []
 
 
+MEASURING = """
+import sys, time
+from autovoice.machine import machine_alone
+with machine_alone():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+SQUASHED = {
+    "onnx": "weights/limiter.onnx",
+    "inputs": {"x": "x"},
+    "outputs": {"y": {"dtype": "float32", "shape": ["n", "length"]}},
+}
+
+
+def test_a_build_tells_who_has_the_machine_and_goes_on_when_that_one_is_stopped(
+    fresh: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(fresh.root))
+    project = fresh.pipeline("squashed", {"limiter": SQUASHED}, {"x": {"dtype": "float32", "shape": ["n", "length"]}})
+    command = [sys.executable, "-c", MEASURING]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout
+            assert holder.stdout.readline() == b"held\n"
+            holder.send_signal(signal.SIGSTOP)
+            out = project.ok()
+        finally:
+            holder.kill()
+    who = rf"-c import .* \(pid {holder.pid}, stopped\), since \d\d:\d\d:\d\d"
+    assert len(re.findall(rf"^ note: waiting for the machine: {who}$", out, re.MULTILINE)) == 1
+    assert out.splitlines()[-1] == "outputs/squashed/onnxruntime-fp32/manifest.json"
+
+
 HOLDER = """
 import sys
 from pathlib import Path
 from autovoice.store import Store
+from tests.campaigns.interrupts import interrupted
 with Store(Path(sys.argv[1])).lock(sys.argv[2]):
     print("held", flush=True)
     sys.stdin.read()

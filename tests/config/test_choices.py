@@ -467,3 +467,23 @@ def test_files_that_are_absent_are_no_fault_of_the_configuration_itself() -> Non
         "pkg://no_such_package/a.wav: package 'no_such_package' is not installed here",
         "there is no file 'gone/'",
     )
+
+
+# -- after a crash ---------------------------------------------------------------------------------
+
+
+def test_what_a_backend_tries_after_a_crash_is_a_list_of_options() -> None:
+    assert read(backend=ORT | {"after_crash": [{"level": "extended"}]}).backend.after_crash == ({"level": "extended"},)
+    assert read().backend.after_crash == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("extended", "backend.after_crash: must be a list, got 'extended'"),
+        (["level"], "backend.after_crash: must be a list of options, got ['level']"),
+    ],
+)
+def test_anything_else_is_a_fault(value: Any, told: str) -> None:
+    (fault,) = faults_of(backend=ORT | {"after_crash": value})
+    assert fault == f"{told}\n  backend.after_crash='[{{option: value}}]'"

@@ -163,3 +163,14 @@ def test_a_cache_is_nothing_to_a_backend_that_cannot_read_it(tmp_path: Path) -> 
     cached = replace(IMPLICIT, implicit=Implicit(cache=tmp_path / "calibration.cache"))
     with pytest.raises(ConfigError, match="reads no calibration cache, and 'none' has no data"):
         by_id(quantized("a", precision=cached, calibration=Calibration("none")))
+
+
+def test_what_is_tried_after_a_crash_is_no_part_of_a_builds_key_and_never_what_crashed() -> None:
+    ways = ({"level": "all"}, {"level": "extended", "threads": 1}, {"level": "basic"})
+    plain = by_id(component("a", backend=ORT))["a.build"]
+    asked = replace(ORT, options={**ORT.options, "level": "all"}, after_crash=ways)
+    build = by_id(component("a", backend=asked))["a.build"]
+    assert plain.after_crash == ()
+    assert [way["backend"]["options"] for way in build.after_crash] == [dict(way) for way in ways[1:]]
+    assert build.fields["backend"] == {**plain.fields["backend"], "options": asked.options}
+    assert all(s.after_crash == () for s in by_id(component("a", backend=asked)).values() if s.kind != "build")

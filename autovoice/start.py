@@ -1,0 +1,13 @@
+"""The console script: signals are caught before anything heavy is imported."""
+
+from __future__ import annotations
+
+from autovoice import interrupts
+
+
+def main() -> None:
+    """See `autovoice.cli.main`."""
+    interrupts.end_at_once()
+    from autovoice import cli
+
+    cli.main()
