@@ -46,6 +46,7 @@ class WorkerExecutor(Executor):
         self._local = threading.local()
         self._pools: set[ProcessPoolExecutor] = set()
         self._lock = threading.Lock()
+        self._ending = threading.Lock()
         self._killed = False
         self._starting = _Count()
         self._tell = tell
@@ -103,13 +104,18 @@ class WorkerExecutor(Executor):
 
     def _drop(self, pool: ProcessPoolExecutor) -> None:
         self._local.pool = None
-        with self._lock:
-            self._pools.discard(pool)
-        pool.shutdown(wait=True)  # its own thread has then learnt how the process ended
+        self._end(pool)  # its own thread has then learnt how the process ended
+
+    def _end(self, pool: ProcessPoolExecutor) -> None:
+        """Shut a pool down once it is idle or broken: one thread alone, since two would close its pipes twice."""
+        with self._ending:
+            if pool in self._pools:
+                self._pools.discard(pool)
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
-        for pool in self._pools:
+        for pool in list(self._pools):
             pool.shutdown(wait=wait, cancel_futures=cancel_futures)
 
     def kill(self) -> None:
@@ -123,7 +129,7 @@ class WorkerExecutor(Executor):
         while not self._starting.over(_START_SECONDS):  # a fork server that still imports has no workers
             _kill_server()
         for pool in pools:  # takes no time, and left to the interpreter's exit it would race with it
-            pool.shutdown(wait=True, cancel_futures=True)
+            self._end(pool)
 
 
 class _Count:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -157,7 +158,8 @@ def test_a_killed_fork_server_is_replaced_once_and_its_steps_run_again(tasks: Mo
         assert told == ["what starts workers was killed; the steps that ran are run again"]
         with pytest.raises(WorkerError) as raised:
             executor.submit(tasks.kill_server).result(60)
-        assert raised.value.fact.startswith("its worker process was lost")
+        # the second of them is noticed by whoever waits for the task, or by whoever starts the next worker
+        assert re.match("its worker process was lost|no worker process could be started", raised.value.fact)
         assert executor.submit(tasks.pid).result(60)
     finally:
         executor.kill()
