@@ -73,12 +73,22 @@ def ranges_from(data: Any, where: str) -> dict[str, tuple[float, float]]:
     for tensor, pair in data.items():
         pair = pair.tolist() if isinstance(pair, np.ndarray) else pair
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(_is_number(v) for v in pair):
-            raise CalibrationError(f"{where}: the range of '{tensor}' is {pair!r}", "two numbers, [low, high]")
-        low, high = (float(v) for v in pair)
+            fact = f"{where}: the range of '{tensor}' is {repr(pair)[:80]}"
+            raise CalibrationError(fact, "two numbers, [low, high]")
+        low, high = pair
         if not (-_LARGEST <= low <= high <= _LARGEST):
-            raise CalibrationError(f"{where}: the range of '{tensor}' is [{low}, {high}]", "finite, low ≤ high")
-        found[str(tensor)] = (low, high)
+            fact = f"{where}: the range of '{tensor}' is [{_short(low)}, {_short(high)}]"
+            raise CalibrationError(fact, "finite, low ≤ high")
+        found[str(tensor)] = (float(low), float(high))
     return found
+
+
+def _short(value: Any) -> str:
+    """As a float, or the beginning of a whole number that is too large for one."""
+    try:
+        return str(float(value))
+    except OverflowError:
+        return f"{value >> (value.bit_length() - 64)}…"
 
 
 def _is_number(value: Any) -> bool:

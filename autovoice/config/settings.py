@@ -42,6 +42,7 @@ class Settings:
     feeds: Path | None
     input: Path | None
     output: Path | None
+    overwrite: bool
     folder: Path | None
     trust: tuple[str, ...]
     engine_folders: Mapping[str, Path]
@@ -72,6 +73,7 @@ def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
         feeds=path("feeds"),
         input=path("input"),
         output=path("output"),
+        overwrite=r.take("overwrite", bool, False),
         folder=path("folder"),
         trust=r.strings("trust"),
         engine_folders=_engine_folders(r),

@@ -13,6 +13,7 @@ from autovoice.recipe import engine_of
 from autovoice.spec import Component
 from autovoice.store import Record
 from autovoice.table import table
+from autovoice.terminal import escaped
 
 #: what the name of a build's list of layers ends in
 LAYERS = ".layers.json"
@@ -40,7 +41,7 @@ def _record(invocation: Invocation, c: Component, planned: Planned) -> Record:
 def _told(invocation: Invocation, c: Component, record: Record) -> Iterator[str]:
     delivered = record.result["delivered"]
     by = f", told by the {delivered['told_by']}" if "told_by" in delivered else ""
-    yield f"{c.name}: {record.result['engine']}, {c.backend.name}, asked {c.precision.name}{by}"
+    yield escaped(f"{c.name}: {record.result['engine']}, {c.backend.name}, asked {c.precision.name}{by}")
     for kind, words in (
         ("file", "computes in"),
         ("heavy", "convolutions and products in"),
