@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from autovoice.check_dtypes import check_dtypes
 from autovoice.checks import (
     check_calibration,
     check_choices,
@@ -54,6 +55,7 @@ def build_graph(spec: BuildSpec, faults: Iterable[Fault] = ()) -> Graph:
         check_calibration(part, found)
     for component in spec.components:
         check_fallback(component, found)
+        check_dtypes(component, tensors, found)
         if component.members:
             check_choices(component, found)
     check_shapes(spec, tensors, found)

@@ -1,16 +1,17 @@
-"""ONNX files: reading them safely, naming their axes as declared, saving them. Needs onnx, not torch."""
+"""ONNX files: reading them safely with all that they keep in other files, saving them. Needs onnx, not torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from autovoice.errors import ExportError, LoweringError, choices, nearest
-from autovoice.expr import ExprError, evaluate, symbols
+from autovoice.errors import ExportError
+from autovoice.onnx_graph import graphs_of, reads_of, tensors
+from autovoice.onnx_tools import guarded
 
 _DTYPES = {
     onnx.TensorProto.FLOAT: "float32",
@@ -21,6 +22,9 @@ _DTYPES = {
     onnx.TensorProto.INT16: "int16",
     onnx.TensorProto.INT8: "int8",
     onnx.TensorProto.UINT8: "uint8",
+    onnx.TensorProto.UINT16: "uint16",
+    onnx.TensorProto.UINT32: "uint32",
+    onnx.TensorProto.UINT64: "uint64",
     onnx.TensorProto.BOOL: "bool",
     onnx.TensorProto.DOUBLE: "float64",
     onnx.TensorProto.FLOAT8E4M3FN: "float8e4m3fn",
@@ -47,20 +51,36 @@ def dtype_name(elem_type: int) -> str:
 
 
 def read(path: Path) -> onnx.ModelProto:
-    """A whole model, its external data (inside its own folder only) taken in. Raises ExportError."""
+    """A whole model, with what it keeps in files of its own folder, sparse weights filled. Raises ExportError."""
     model = _proto(path)
     external_files(path)
     try:
-        onnx.load_external_data_for_model(model, str(path.parent))
+        for tensor in tensors(model):
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
+                tensor.data_location = onnx.TensorProto.DEFAULT
+                del tensor.external_data[:]
     except (OSError, ValueError, onnx.checker.ValidationError) as e:
         raise ExportError(f"{path}: its external data cannot be read", _line(e)) from e
+    for graph in graphs_of(model):
+        _fill_sparse(graph)
     return model
+
+
+def _fill_sparse(graph: onnx.GraphProto) -> None:
+    """Store sparse weights whole, in place, as ONNX Runtime has them in memory: few tools read them otherwise."""
+    for sparse in graph.sparse_initializer:
+        values, indices = (onnx.numpy_helper.to_array(t) for t in (sparse.values, sparse.indices))
+        whole = np.zeros(tuple(sparse.dims), values.dtype)
+        whole[np.unravel_index(indices, whole.shape) if indices.ndim == 1 else tuple(indices.T)] = values
+        graph.initializer.append(onnx.numpy_helper.from_array(whole, sparse.values.name))
+    del graph.sparse_initializer[:]
 
 
 def external_files(path: Path) -> tuple[Path, ...]:
     """The files, inside an ONNX file's own folder only, that hold its weights. Raises ExportError."""
-    tensors = _proto(path).graph.initializer
-    names = {e.value for t in tensors for e in t.external_data if e.key == "location"}
+    outside = (t for t in tensors(_proto(path)) if t.data_location == onnx.TensorProto.EXTERNAL)
+    names = {e.value for t in outside for e in t.external_data if e.key == "location"}
     return tuple(_check_inside(path, name) for name in sorted(names))
 
 
@@ -93,164 +113,56 @@ def save(model: onnx.ModelProto, path: Path) -> None:
         raise ExportError(f"the model is larger than 2 GiB: {_line(e)}", "split the component in two") from e
 
 
+def opset_of(model: onnx.ModelProto) -> int:
+    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+
+
 def at_opset(model: onnx.ModelProto, least: int) -> onnx.ModelProto:
     """A copy at opset `least` or newer."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    if max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1) < least:
-        try:
+    if opset_of(model) < least:
+        fix = f"export it at opset {least} or newer"
+        with guarded(f"onnx's converter to opset {least}", fix):
             copy = onnx.version_converter.convert_version(model, least)
-        except (onnx.version_converter.ConvertError, RuntimeError, ValueError) as e:
-            raise LoweringError(
-                f"the graph cannot be brought to opset {least}: {str(e).splitlines()[0]}",
-                f"export it at opset {least} or newer",
-            ) from e
+            onnx.checker.check_model(copy)
         del copy.graph.value_info[:]  # what the converter inferred on its way
     copy.ir_version = max(copy.ir_version, 9)  # the first with float8
     return copy
 
 
-def name_nodes(model: onnx.ModelProto) -> None:
-    """Give every node a name of its own, in place: precisions tell nodes apart by name, ONNX files need not."""
-    taken: set[str] = set()
-    for i, node in enumerate(model.graph.node):
-        node.name = node.name or f"{node.op_type}_{i}"
-        while node.name in taken:
-            node.name += f"_{i}"
-        taken.add(node.name)
+def only_declared(model: onnx.ModelProto, inputs: Collection[str]) -> list[str]:
+    """Take off, in place, inputs that are weights or that nothing reads, unless they are declared; what was unread.
 
-
-def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
-    """onnxslim's constant folding and shape clean-up."""
-    import onnxslim
-
-    return onnxslim.slim(model)
-
-
-def name_axes(
-    model: onnx.ModelProto,
-    inputs: Mapping[str, Any],
-    outputs: Mapping[str, Any],
-    formulas: Mapping[str, str],
-) -> None:
-    """Give every axis of every input and output its declared name, in place, after checking that it is that axis.
-
-    Inputs: a dynamic axis must be symbolic. Outputs: the exporter's expression must have the declared
-    formula's value at many sizes. Raises ExportError with the tensor, the axis, and both sides.
+    Old exporters list every initializer as an input. One that is declared is fed, and its own value of no use.
     """
-    bound: dict[str, str] = {}  # the exporter's symbol → the declared axis
-    _check_names("input", [v.name for v in model.graph.input], inputs)
-    _check_names("output", [v.name for v in model.graph.output], outputs)
-    for value in model.graph.input:
-        declared = inputs[value.name]
-        _check_type(value, declared, "input")
-        for i, (axis, want) in enumerate(zip(value.type.tensor_type.shape.dim, declared["shape"], strict=True)):
-            where = f"input '{value.name}' axis {i}"
-            _check_symbolic(where, axis, want)
-            if isinstance(want, str):
-                # an existing file may leave an axis unnamed, which ties it to nothing
-                known = bound.setdefault(axis.dim_param, want) if axis.dim_param else want
-                if known != want:
-                    raise ExportError(
-                        f"{where} is declared '{want}', but the module ties it to '{known}'",
-                        "declare both axes by the same symbol",
-                    )
-                axis.dim_param = want
-    for value in model.graph.output:
-        declared = outputs[value.name]
-        _check_type(value, declared, "output")
-        for i, (axis, want) in enumerate(zip(value.type.tensor_type.shape.dim, declared["shape"], strict=True)):
-            where = f"output '{value.name}' axis {i}"
-            _check_symbolic(where, axis, want)
-            if isinstance(want, str):
-                _check_formula(where, axis.dim_param, want, bound, formulas)
-                axis.dim_param = want
-    # the exporter's own symbols between inputs and outputs mean nothing to a reader; engines infer them again
-    del model.graph.value_info[:]
+    graph, read = model.graph, reads_of(model.graph)
+    stored = {t.name for t in graph.initializer}
+    unread = [v.name for v in graph.input if v.name not in read | stored and v.name not in inputs]
+    gone = {*unread, *(n for n in stored if n not in inputs)}
+    for value in [v for v in graph.input if v.name in gone]:
+        graph.input.remove(value)
+    fed = {v.name for v in graph.input}
+    for tensor in [t for t in graph.initializer if t.name in fed]:
+        graph.initializer.remove(tensor)
+    model.ir_version = max(model.ir_version, 4)  # the first in which weights need not be inputs
+    return unread
 
 
-def _check_names(kind: str, got: list[str], declared: Mapping[str, Any]) -> None:
-    for name in declared:
-        if name not in got:
-            raise ExportError(f"the ONNX file has no {kind} '{name}'", nearest(name, got))
-    for name in got:
-        if name not in declared:
-            raise ExportError(
-                f"the ONNX file has an {kind} '{name}' that is not declared", f"declared: {choices(declared)}"
-            )
+def give_shapes(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Let outputs without a shape have an empty one, in place, as onnx's checker demands; the outputs it was given."""
+    plain = [v for v in model.graph.output if v.type.HasField("tensor_type")]
+    missing = [v for v in plain if not v.type.tensor_type.HasField("shape")]
+    for value in missing:
+        value.type.tensor_type.shape.SetInParent()
+    return missing
 
 
-def _check_type(value: onnx.ValueInfoProto, declared: Mapping[str, Any], kind: str) -> None:
-    tensor = value.type.tensor_type
-    dtype = dtype_name(tensor.elem_type)
-    if dtype != declared["dtype"]:
-        raise ExportError(
-            f"{kind} '{value.name}' is {dtype} in the ONNX file, declared {declared['dtype']}",
-            "correct the declared dtype, or convert inside the component",
-        )
-    shape = [d.dim_param or d.dim_value for d in tensor.shape.dim]
-    if len(shape) != len(declared["shape"]):
-        raise ExportError(
-            f"{kind} '{value.name}' is {shape} in the ONNX file, declared {declared['shape']}",
-            "correct the declared shape",
-        )
-
-
-def _check_symbolic(where: str, axis: Any, want: str | int) -> None:
-    dynamic = bool(axis.dim_param) or not axis.HasField("dim_value")
-    if isinstance(want, int) and (dynamic or axis.dim_value != want):
-        raise ExportError(
-            f"{where} is '{axis.dim_param or 'dynamic'}', declared {want}"
-            if dynamic
-            else f"{where} is {axis.dim_value}, declared {want}",
-            "correct the declared shape",
-        )
-    if isinstance(want, str) and not dynamic:
-        raise ExportError(
-            f"{where} is fixed at {axis.dim_value}, declared dynamic ('{want}')",
-            "something in forward() turns this size into a constant; or declare the number",
-        )
-
-
-def _check_formula(where: str, got: str, want: str, bound: Mapping[str, str], formulas: Mapping[str, str]) -> None:
-    """Compare two expressions by value: the exporter's, in its own symbols, and the declared one."""
-    if not got:  # an unnamed axis of an existing file: nothing to compare, verification measures it
-        return
-    try:
-        unknown = symbols(got) - bound.keys()
-    except ExprError:
-        return  # not arithmetic this tool reads: verification compares real sizes
-    if unknown:
-        return
-    for env in _sizes(sorted({s for axis in bound.values() for s in symbols(axis)})):
-        full = _with_formulas(env, formulas)
-        try:
-            expected = evaluate(want, full)
-            real = evaluate(got, {symbol: evaluate(axis, full) for symbol, axis in bound.items()})
-        except (ExprError, KeyError):
-            continue
-        if real >= 1 and real != expected:
-            sizes = ", ".join(f"{n}={v}" for n, v in env.items())
-            raise ExportError(
-                f"{where} is '{got}', declared '{want}': {real} against {expected} at {sizes}",
-                "correct the formula in dims or in the shape",
-            )
-
-
-def _with_formulas(env: Mapping[str, int], formulas: Mapping[str, str]) -> dict[str, int]:
-    """`env` with derived dims computed where they are not axes of their own."""
-    full = dict(env)
-    for _ in formulas:  # as many rounds as the longest chain can need
-        for name, formula in formulas.items():
-            if name not in full and symbols(formula) <= full.keys():
-                full[name] = evaluate(formula, full)
-    return full
-
-
-def _sizes(names: list[str]) -> list[dict[str, int]]:
-    """Sizes that tell formulas apart: small and large, even and odd, every symbol another value."""
-    base = (2, 3, 7, 16, 31, 100, 641, 1280, 3999, 16001)
-    return [{n: base[(s + 3 * i) % len(base)] + s for i, n in enumerate(names)} for s in range(len(base))]
+def unread_inputs(path: Path) -> list[str]:
+    """The inputs of a file that nothing in it reads."""
+    graph = _proto(path).graph
+    read = reads_of(graph)
+    return [v.name for v in graph.input if v.name not in read]
 
 
 def _line(error: BaseException) -> str:

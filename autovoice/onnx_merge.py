@@ -10,7 +10,8 @@ import onnx
 from onnx import helper
 
 from autovoice.errors import ExportError
-from autovoice.onnx_io import at_opset
+from autovoice.onnx_graph import free_name, inner_graphs, name_nodes
+from autovoice.onnx_io import at_opset, opset_of
 
 Names = dict[str, str]
 
@@ -56,6 +57,7 @@ def merged(
         graph, producer_name="autovoice", functions=_functions(parts), opset_imports=_opsets(parts)
     )
     model.ir_version = max(p.model.ir_version for p in parts)
+    name_nodes(model)  # bodies of two members may call their nodes the same
     _check(model)
     return model, {p.name: {"nodes": nodes[p.name], "tensors": tensors[p.name]} for p in parts}
 
@@ -73,12 +75,8 @@ def _check(model: onnx.ModelProto) -> None:
 
 def _alike(members: Sequence[Member]) -> list[Member]:
     """Copies at one opset, in which every output is made by a node."""
-    least = max(_opset(m.model) for m in members)
+    least = max(opset_of(m.model) for m in members)
     return [_made(Member(m.name, at_opset(m.model, least), m.inputs, m.outputs)) for m in members]
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
 
 
 def _made(part: Member) -> Member:
@@ -86,7 +84,7 @@ def _made(part: Member) -> Member:
     graph, taken = part.model.graph, set(_values(part.model.graph))
     made = {o for n in graph.node for o in n.output}
     plain = [o.name for o in graph.output if o.name not in made]
-    sources = {name: _free(f"{name}_in", taken) for name in plain}
+    sources = {name: free_name(f"{name}_in", taken) for name in plain}
     types = [onnx.ValueInfoProto.FromString(o.SerializeToString()) for o in graph.output]
     _rename(graph, sources)
     for output, value in zip(graph.output, types, strict=True):
@@ -145,16 +143,8 @@ def _prefixed(names: Mapping[str, Collection[str]], reserved: Collection[str]) -
     found: dict[str, Names] = {}
     for member, own in names.items():
         clashing = sorted(n for n in own if n and (counts[n] > 1 or n in reserved))
-        found[member] = {n: _free(f"{member}.{n}", taken) for n in clashing}
+        found[member] = {n: free_name(f"{member}.{n}", taken) for n in clashing}
     return found
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """`name`, with _ appended until nothing is called so; taken from now on."""
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name
 
 
 def _values(graph: onnx.GraphProto) -> Iterator[str]:
@@ -164,7 +154,7 @@ def _values(graph: onnx.GraphProto) -> Iterator[str]:
     yield from (t.values.name for t in graph.sparse_initializer)
     for node in graph.node:
         yield from (o for o in node.output if o)
-        for inner in _inner(node):
+        for inner in inner_graphs(node):
             yield from _values(inner)
 
 
@@ -174,13 +164,6 @@ def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
     for node in graph.node:
         node.input[:] = [names.get(i, i) for i in node.input]
         node.output[:] = [names.get(o, o) for o in node.output]
-        for inner in _inner(node):
+        for inner in inner_graphs(node):
             _rename(inner, names)
     del graph.value_info[:]
-
-
-def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs

@@ -65,3 +65,33 @@ def two_layers(rng: np.random.Generator) -> onnx.ModelProto:
     weights = {w: rng.normal(size=(8, 8)).astype(np.float32) / 3 for w in ("w1", "w2")}
     nodes = [node("MatMul", "x w1", "a"), node("Tanh", "a", "b"), node("MatMul", "b w2", "y")]
     return model(nodes, [value("x", "n", 8)], [value("y", "n", 8)], weights)
+
+
+def with_bodies(rng: np.random.Generator) -> onnx.ModelProto:
+    """x [n, 8] → MatMul → If (captures the product, and a weight) → Loop (captures what the If made) → MatMul → y.
+
+    Both branches call their node and their value the same, and hold a product of their own.
+    """
+    weights = {w: rng.normal(size=(8, 8)).astype(np.float32) / 3 for w in ("w1", "w2", "shared")}
+    weights |= {"yes": np.array(True), "trips": np.array(3), "zero": np.zeros((1,), np.float32)}
+
+    def branch(name: str, op: str) -> onnx.GraphProto:
+        nodes = [node("MatMul", "m shared", "p", "inner"), node(op, "p", "o", "same")]
+        return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info("o", FLOAT, None)])
+
+    i, go = value("i", dtype=INT64), value("go", dtype=TensorProto.BOOL)
+    carried, kept = helper.make_tensor_value_info("c", FLOAT, None), helper.make_tensor_value_info("d", FLOAT, None)
+    still = helper.make_tensor_value_info("still", TensorProto.BOOL, [])
+    steps = [node("Identity", "go", "still", "same"), node("Add", "c chosen", "d", "inner")]
+    body = helper.make_graph(steps, "body", [i, go, carried], [still, kept])
+    nodes = [
+        node("MatMul", "x w1", "m"),
+        node("Add", "m shared_row", "n"),
+        helper.make_node(
+            "If", ["yes"], ["chosen"], "choice", then_branch=branch("then", "Tanh"), else_branch=branch("else", "Neg")
+        ),
+        helper.make_node("Loop", ["trips", "yes", "n"], ["looped"], "loop", body=body),
+        node("MatMul", "looped w2", "y"),
+    ]
+    weights["shared_row"] = weights["w1"][0]
+    return model(nodes, [value("x", "n", 8)], [value("y", "n", 8)], weights)

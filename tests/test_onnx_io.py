@@ -1,30 +1,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from autovoice.errors import ExportError
-from autovoice.onnx_io import dtype_name, external_files, name_axes, name_nodes, read, save, simplified
+from autovoice.onnx_io import dtype_name, external_files, only_declared, read, save, unread_inputs
 from tests.onnx_models import FLOAT, INT64, model, node, run, saved, value
-
-
-def tensor(*shape: int | str, dtype: str = "float32") -> dict[str, Any]:
-    return {"dtype": dtype, "shape": list(shape)}
 
 
 def doubled() -> onnx.ModelProto:
     """x [b, t] → y [b, 2*t], with the symbols an exporter would choose."""
     return model([node("Concat", "x x", "y", axis=1)], [value("x", "s0", "s1")], [value("y", "s0", "2*s1")])
-
-
-def axes_of(made: onnx.ModelProto) -> dict[str, list[str | int]]:
-    values = (*made.graph.input, *made.graph.output)
-    return {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
 
 
 # -- reading and saving ----------------------------------------------------------------------------
@@ -120,162 +110,109 @@ def test_names_of_types(elem_type: int, name: str) -> None:
     assert dtype_name(elem_type) == name
 
 
-def test_simplified_graphs_compute_the_same(tmp_path: Path) -> None:
-    nodes = [node("Identity", "x", "a"), node("Add", "one one", "two"), node("Mul", "a two", "y")]
-    made = model(nodes, [value("x", 3)], [value("y", 3)], {"one": np.ones(3, np.float32)})
-    slim = simplified(made)
-    assert [n.op_type for n in slim.graph.node] == ["Mul"]
-    (y,) = run(saved(slim, tmp_path / "m.onnx"), x=np.arange(3, dtype=np.float32))
-    np.testing.assert_array_equal(y, [0, 2, 4])
+# -- data outside, wherever it is ------------------------------------------------------------------
 
 
-def test_every_node_gets_a_name_of_its_own_and_those_that_have_one_keep_it() -> None:
-    made = doubled()
-    names = ["conv", "", "Concat_1", "conv", ""]
-    made.graph.node.extend([made.graph.node[0]] * (len(names) - 1))
-    for n, name in zip(made.graph.node, names, strict=True):
-        n.name = name
-    name_nodes(made)
-    assert [n.name for n in made.graph.node] == ["conv", "Concat_1", "Concat_1_2", "conv_3", "Concat_4"]
+def moved_out(tensor: TensorProto, folder: Path, name: str) -> None:
+    """Keep a tensor's data in a file of its own."""
+    (folder / name).write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=name)
 
 
-# -- naming axes -----------------------------------------------------------------------------------
-
-
-def test_axes_take_their_declared_names() -> None:
-    made = doubled()
-    name_axes(made, {"x": tensor("batch", "frames")}, {"y": tensor("batch", "2*frames")}, {})
-    assert axes_of(made) == {"x": ["batch", "frames"], "y": ["batch", "2*frames"]}
-
-
-def test_named_axes_may_be_named_again() -> None:
-    made = doubled()
-    for _ in range(2):
-        name_axes(made, {"x": tensor("batch", "frames")}, {"y": tensor("batch", "2*frames")}, {})
-    assert axes_of(made)["y"] == ["batch", "2*frames"]
-
-
-def test_a_derived_dim_is_compared_by_its_formula() -> None:
-    made = doubled()
-    name_axes(made, {"x": tensor("batch", "frames")}, {"y": tensor("batch", "long")}, {"long": "frames*2"})
-    assert axes_of(made)["y"] == ["batch", "long"]
-
-
-def test_another_spelling_of_the_same_size_is_the_same() -> None:
-    made = doubled()
-    made.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "floor(4*s1/2)"
-    name_axes(made, {"x": tensor("batch", "frames")}, {"y": tensor("batch", "frames + frames")}, {})
-    assert axes_of(made)["y"] == ["batch", "frames + frames"]
-
-
-@pytest.mark.parametrize("got", ["", "unk__3", "s1 if s0 else 2"], ids=["unnamed", "unknown_symbol", "no_arithmetic"])
-def test_an_axis_that_says_nothing_is_left_to_verification(got: str) -> None:
-    made = doubled()
-    made.graph.output[0].type.tensor_type.shape.dim[1].dim_param = got
-    name_axes(made, {"x": tensor("batch", "frames")}, {"y": tensor("batch", "3*frames")}, {})
-    assert axes_of(made)["y"] == ["batch", "3*frames"]
-
-
-def test_symbols_inside_the_graph_are_dropped() -> None:
-    nodes = [node("Neg", "x", "a"), node("Neg", "a", "y")]
-    made = model(nodes, [value("x", "s0")], [value("y", "s0")])
-    made.graph.value_info.append(value("a", "s0"))
-    name_axes(made, {"x": tensor("frames")}, {"y": tensor("frames")}, {})
-    assert list(made.graph.value_info) == []
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "fact"),
-    [
-        pytest.param(
-            {"z": tensor("b", "t")},
-            {"y": tensor("b", "2*t")},
-            "the ONNX file has no input 'z'\n  available: x",
-            id="input_name",
-        ),
-        pytest.param(
-            {"x": tensor("b", "t")},
-            {"yy": tensor("b", "2*t")},
-            "the ONNX file has no output 'yy'\n  did you mean 'y'? available: y",
-            id="output_name",
-        ),
-        pytest.param(
-            {"x": tensor("b", "t")},
-            {},
-            "the ONNX file has an output 'y' that is not declared\n  declared: none",
-            id="undeclared",
-        ),
-        pytest.param(
-            {"x": tensor("b", "t", dtype="int64")},
-            {"y": tensor("b", "2*t")},
-            "input 'x' is float32 in the ONNX file, declared int64\n  correct the declared dtype",
-            id="dtype",
-        ),
-        pytest.param(
-            {"x": tensor("b", 1, "t")},
-            {"y": tensor("b", "2*t")},
-            "input 'x' is ['s0', 's1'] in the ONNX file, declared ['b', 1, 't']",
-            id="rank",
-        ),
-        pytest.param(
-            {"x": tensor(1, "t")},
-            {"y": tensor("b", "2*t")},
-            "input 'x' axis 0 is 's0', declared 1\n  correct the declared shape",
-            id="dynamic_for_fixed",
-        ),
-        pytest.param(
-            {"x": tensor("b", "t")},
-            {"y": tensor("b", "2*t + 1")},
-            "output 'y' axis 1 is '2*s1', declared '2*t + 1': ",
-            id="formula",
-        ),
-        pytest.param(
-            {"x": tensor("b", "t")},
-            {"y": tensor("t", "2*t")},
-            "output 'y' axis 0 is 's0', declared 't': ",
-            id="another_symbol",
-        ),
-    ],
-)
-def test_a_declaration_that_is_not_what_the_file_says(x: dict, y: dict, fact: str) -> None:
-    with pytest.raises(ExportError) as raised:
-        name_axes(doubled(), x, y, {})
-    assert str(raised.value).startswith(fact)
-
-
-def test_a_formula_that_is_wrong_at_odd_sizes_only() -> None:
-    made = doubled()
-    made.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "s1//2"
-    with pytest.raises(ExportError, match=r"declared 'CeilDiv\(t, 2\)': \d+ against \d+ at b=\d+, t=\d*[13579]\n"):
-        name_axes(made, {"x": tensor("b", "t")}, {"y": tensor("b", "CeilDiv(t, 2)")}, {})
-
-
-def test_a_size_that_became_a_constant() -> None:
-    made = model([node("Neg", "x", "y")], [value("x", 1, 24)], [value("y", 1, 24)])
-    with pytest.raises(ExportError) as raised:
-        name_axes(made, {"x": tensor(1, "frames")}, {"y": tensor(1, "frames")}, {})
-    assert raised.value.fact == "input 'x' axis 1 is fixed at 24, declared dynamic ('frames')"
-    assert raised.value.fix.startswith("something in forward() turns this size into a constant")
-
-
-def test_another_fixed_size() -> None:
-    made = model([node("Neg", "x", "y")], [value("x", 1, 24)], [value("y", 1, 24)])
-    with pytest.raises(ExportError, match="input 'x' axis 1 is 24, declared 80"):
-        name_axes(made, {"x": tensor(1, 80)}, {"y": tensor(1, 80)}, {})
-
-
-def test_two_axes_that_the_module_ties_together() -> None:
-    inputs = [value("x", "s0"), value("z", "s0", dtype=FLOAT)]
-    made = model([node("Add", "x z", "y")], inputs, [value("y", "s0")])
-    with pytest.raises(ExportError) as raised:
-        name_axes(made, {"x": tensor("frames"), "z": tensor("samples")}, {"y": tensor("frames")}, {})
-    assert str(raised.value) == (
-        "input 'z' axis 0 is declared 'samples', but the module ties it to 'frames'\n"
-        "  declare both axes by the same symbol"
+def scattered(folder: Path) -> Path:
+    """Weights in a Constant, in both branches of an If, in a local function, and in a sparse initializer."""
+    w = {name: np.full((2, 2), i + 1, np.float32) for i, name in enumerate(["constant", "then", "function"])}
+    then = helper.make_graph(
+        [node("MatMul", "x wt", "a")], "then", [], [value("a", 2, 2)], [numpy_helper.from_array(w["then"], "wt")]
     )
+    other = helper.make_graph([node("Neg", "x", "b")], "other", [], [value("b", 2, 2)])
+    own = [helper.make_node("Constant", [], ["k"], value=numpy_helper.from_array(w["function"]))]
+    function = helper.make_function(
+        "my.ops",
+        "Scaled",
+        ["a"],
+        ["b"],
+        [*own, helper.make_node("Mul", ["a", "k"], ["b"])],
+        [helper.make_opsetid("", 18)],
+    )
+    nodes = [
+        helper.make_node("Constant", [], ["k"], "n_k", value=numpy_helper.from_array(w["constant"])),
+        node("MatMul", "x k", "m"),
+        helper.make_node("If", ["yes"], ["i"], "n_i", then_branch=then, else_branch=other),
+        helper.make_node("Scaled", ["i"], ["s"], "n_s", domain="my.ops"),
+        node("Add", "m s", "ms"),
+        node("Add", "ms sparse", "y"),
+    ]
+    sparse = helper.make_sparse_tensor(
+        numpy_helper.from_array(np.ones(1, np.float32), "sparse"), numpy_helper.from_array(np.ones(1, np.int64)), [2]
+    )
+    weights = [numpy_helper.from_array(np.array(True), "yes")]
+    graph = helper.make_graph(nodes, "g", [value("x", 2, 2)], [value("y", 2, 2)], weights, sparse_initializer=[sparse])
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("my.ops", 1)]
+    made = helper.make_model(graph, opset_imports=opsets, functions=[function], ir_version=10)
+    inner = {a.name: a.g for a in made.graph.node[2].attribute}
+    for tensor, name in (
+        (made.graph.node[0].attribute[0].t, "constant.bin"),
+        (inner["then_branch"].initializer[0], "then.bin"),
+        (made.functions[0].node[0].attribute[0].t, "function.bin"),
+        (made.graph.sparse_initializer[0].values, "sparse.bin"),
+    ):
+        moved_out(tensor, folder, name)
+    path = folder / "scattered.onnx"
+    path.write_bytes(made.SerializeToString())
+    return path
 
 
-def test_whole_numbers_are_declared_as_such() -> None:
-    made = model([node("Neg", "x", "y")], [value("x", 2, dtype=INT64)], [value("y", 2, dtype=INT64)])
-    name_axes(made, {"x": tensor(2, dtype="int64")}, {"y": tensor(2, dtype="int64")}, {})
-    assert axes_of(made) == {"x": [2], "y": [2]}
+def test_data_of_constants_bodies_functions_and_sparse_tensors_are_found_and_taken_in(tmp_path: Path) -> None:
+    path = scattered(tmp_path)
+    assert [f.name for f in external_files(path)] == ["constant.bin", "function.bin", "sparse.bin", "then.bin"]
+    (tmp_path / "alone").mkdir()
+    save(read(path), tmp_path / "alone" / "whole.onnx")
+    assert external_files(tmp_path / "alone" / "whole.onnx") == ()
+    (y,) = run(tmp_path / "alone" / "whole.onnx", x=np.ones((2, 2), np.float32))
+    np.testing.assert_array_equal(y, [[14, 15], [14, 15]])
+
+
+# -- inputs ----------------------------------------------------------------------------------------
+
+
+def with_inputs() -> onnx.ModelProto:
+    """y = x · w; `w` is an input and an initializer, nothing reads `sid`, and an If's body alone reads `z`."""
+    then = helper.make_graph([node("Identity", "z", "a")], "then", [], [value("a", 2, 2)])
+    other = helper.make_graph([node("Neg", "z", "b")], "other", [], [value("b", 2, 2)])
+    nodes = [
+        node("MatMul", "x w", "m"),
+        helper.make_node("If", ["yes"], ["i"], "n_i", then_branch=then, else_branch=other),
+        node("Add", "m i", "y"),
+    ]
+    inputs = [value("x", 2, 2), value("w", 2, 2), value("sid", 1, dtype=INT64), value("z", 2, 2)]
+    weights = {"w": np.ones((2, 2), np.float32), "yes": np.array(True)}
+    return model(nodes, inputs, [value("y", 2, 2)], weights)
+
+
+def test_weights_and_what_nothing_reads_are_taken_off_the_inputs() -> None:
+    made = with_inputs()
+    assert only_declared(made, ["x", "z"]) == ["sid"]
+    assert [v.name for v in made.graph.input] == ["x", "z"]
+    assert [t.name for t in made.graph.initializer] == ["w", "yes"]
+    onnx.checker.check_model(made)
+
+
+def test_what_is_declared_stays_an_input_and_loses_its_own_value() -> None:
+    made = with_inputs()
+    assert only_declared(made, ["x", "w", "sid", "z"]) == []
+    assert [v.name for v in made.graph.input] == ["x", "w", "sid", "z"]
+    assert [t.name for t in made.graph.initializer] == ["yes"]
+
+
+def test_weights_of_a_file_older_than_initializers_of_their_own() -> None:
+    made = with_inputs()
+    made.ir_version = 3
+    only_declared(made, ["x", "z"])
+    onnx.checker.check_model(made)
+
+
+def test_inputs_that_nothing_reads(tmp_path: Path) -> None:
+    assert unread_inputs(saved(with_inputs(), tmp_path / "m.onnx")) == ["sid"]

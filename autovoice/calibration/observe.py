@@ -17,6 +17,8 @@ import onnx
 from onnx import helper
 
 from autovoice.errors import CalibrationError
+from autovoice.onnx_graph import free_name, names_within
+from autovoice.onnx_tools import guarded
 from autovoice.ort import float_session
 
 #: bins on each side of zero; a tensor's largest magnitude always falls into the upper half of them
@@ -100,9 +102,13 @@ def observe(
     Raises CalibrationError for a sample that the model cannot run, or that makes a value which is not finite.
     """
     found = Observed()
-    session = float_session(_watching(onnx.load(model), tensors, counted))
-    reduced = [t for t in tensors if t not in counted]
-    names = [*(f"{t}__{kind}" for t in reduced for kind, _ in _REDUCTIONS), *counted]
+    watching, reduced = onnx.load(model), [t for t in tensors if t not in counted]
+    made = _watching(watching, reduced, counted)
+    with guarded(
+        "onnxruntime", "its values cannot be observed: give ranges, or leave it in floating point", CalibrationError
+    ):
+        session = float_session(watching)
+    names = [*made, *counted]
     for name, feeds in samples:
         try:
             values = session.run(names, dict(feeds)) if names else []
@@ -127,20 +133,18 @@ def _extend(found: Observed, sample: str, tensor: str, low: float, high: float, 
     found.extend(tensor, low, high)
 
 
-def _watching(model: onnx.ModelProto, tensors: Sequence[str], counted: Collection[str]) -> onnx.ModelProto:
-    """The model with reductions of `tensors`, or with these themselves where they are `counted`, as outputs."""
-    graph = model.graph
-    known = {o.name for o in graph.output}
-    for tensor in tensors:
-        if tensor in counted:
-            if tensor not in known:
-                graph.output.append(onnx.ValueInfoProto(name=tensor))  # of whatever type it has
-            continue
+def _watching(model: onnx.ModelProto, reduced: Sequence[str], counted: Collection[str]) -> list[str]:
+    """Let the model also give tensors reduced, or as they are where `counted`; the names of the reductions."""
+    graph, made = model.graph, []
+    known, taken = {o.name for o in graph.output}, set(names_within(graph))
+    graph.output.extend(onnx.ValueInfoProto(name=t) for t in counted if t not in known)  # of whatever type they have
+    for tensor in reduced:
         for kind, op in _REDUCTIONS:
-            name = f"{tensor}__{kind}"
+            name = free_name(f"{tensor}__{kind}", taken)
             graph.node.append(helper.make_node(op, [tensor], [name], f"{name}_reduce", keepdims=0))
             graph.output.append(onnx.ValueInfoProto(name=name))
-    return model
+            made.append(name)
+    return made
 
 
 def observed_arrays(found: Observed) -> dict[str, np.ndarray]:

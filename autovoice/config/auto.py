@@ -54,6 +54,9 @@ def why_not(c: Component) -> str | None:
     for one in variants(c):
         if one.precision.type not in c.backend.types:
             return f"{name} has no {one.precision.name}"
+    for o in c.outputs:
+        if not c.backend.takes(o.tensor.dtype):
+            return f"{name} has no {o.tensor.dtype} outputs"
     if c.backend.from_module and c.model is None:
         return f"{name} runs modules, and this is an ONNX file"
     try:

@@ -224,6 +224,7 @@ class ChoiceReader:
             r.take("from_module", bool, False),
             None if gates else self.gated_by(r),
             self.after_crash(r),
+            r.strings("tensors"),
         )
         r.taken.add("gated_by")
         r.done()

@@ -8,7 +8,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from autovoice.onnx_graph import reads_of
 from autovoice.onnx_io import HEAVY
+from autovoice.onnx_tools import inferred
 
 
 def bfloat16_from_float32(model: onnx.ModelProto, kept: Set[str]) -> onnx.ModelProto:
@@ -19,7 +21,7 @@ def bfloat16_from_float32(model: onnx.ModelProto, kept: Set[str]) -> onnx.ModelP
     """
     graph = model.graph
     weights = {t.name: t for t in graph.initializer}
-    known = onnx.shape_inference.infer_shapes(model).graph
+    known = inferred(model)
     types = {v.name: v.type.tensor_type.elem_type for v in (*known.value_info, *known.input, *known.output)}
     stored: dict[str, str] = {}
     nodes: list[onnx.NodeProto] = []
@@ -45,10 +47,12 @@ def bfloat16_from_float32(model: onnx.ModelProto, kept: Set[str]) -> onnx.ModelP
             nodes.append(helper.make_node("Cast", [node.output[i]], [name], back, to=TensorProto.FLOAT))
     for name, new in stored.items():
         graph.initializer.append(_bfloat16(weights[name], new))
-    used = {name for node in nodes for name in node.input}
-    kept_weights = [t for t in graph.initializer if t.name in used]
-    del graph.node[:], graph.initializer[:], graph.value_info[:]
-    graph.node.extend(nodes)
+    made = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(made)
+    used = reads_of(graph)
+    kept_weights = [onnx.TensorProto.FromString(t.SerializeToString()) for t in graph.initializer if t.name in used]
+    del graph.initializer[:]
     graph.initializer.extend(kept_weights)
     return model
 

@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 
 from autovoice.errors import LoweringError, nearest
+from autovoice.onnx_tools import inferred
 
 FLOATS = (
     onnx.TensorProto.FLOAT,
@@ -52,7 +53,7 @@ def _check(key: str, patterns: Sequence[str], names: list[str]) -> None:
 
 def _reached(model: onnx.ModelProto, inputs: Sequence[str]) -> set[str]:
     """Nodes that compute from these inputs through floating point values alone."""
-    graph = onnx.shape_inference.infer_shapes(model).graph
+    graph = inferred(model)
     types = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
     live = {v.name for v in graph.input if any(fnmatchcase(v.name, p) for p in inputs)}
     reached = set()

@@ -7,7 +7,7 @@ integer biases.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ import onnx
 
 from autovoice.calibration.ranges import read_ranges
 from autovoice.errors import LoweringError, choices, nearest
+from autovoice.lowering.bodies import told
 from autovoice.lowering.exclude import kept_nodes
 from autovoice.lowering.floating import check_whole, halved, keep_float32, to_float16
 from autovoice.lowering.pairs import FORMATS, Pairs
 from autovoice.lowering.policy import chosen_nodes
+from autovoice.onnx_graph import names_within, reads_of
 from autovoice.onnx_io import at_opset, save
 from autovoice.spec import QUANTIZABLE
 
@@ -51,7 +53,7 @@ def to_qdq(
     assert ranges is not None
     kept = kept_nodes(model, keep)
     save(with_qdq(model, nodes, read_ranges(ranges), dtype, around, kept), target)
-    return {"quantized": nodes, "kept": kept}
+    return {"quantized": nodes, "kept": kept, **told(model.graph)}
 
 
 #: what a graph becomes of which nothing is quantized
@@ -76,7 +78,7 @@ def with_qdq(
     chosen = _chosen(model, nodes)
     lowered = _surroundings(model, around, kept)
     weights = {t.name: t for t in model.graph.initializer}
-    pairs = Pairs(dtype, {*_reads(lowered.graph), *(o for n in lowered.graph.node for o in n.output)})
+    pairs = Pairs(dtype, names_within(lowered.graph))
     for node in lowered.graph.node:
         original = chosen.get(node.name)
         scale = np.dtype(np.float16 if around == "float16" and node.name not in kept else np.float32)
@@ -153,19 +155,9 @@ def _replace(graph: onnx.GraphProto, pairs: Pairs, quantized: Collection[str]) -
     del graph.node[:]
     graph.node.extend(pairs.nodes)
     graph.initializer.extend(pairs.tensors)
-    read = set(_reads(graph))
+    read = reads_of(graph)
     for node in [n for n in graph.node if n.op_type == "Cast" and n.output[0] not in read]:
         graph.node.remove(node)
-    read = set(_reads(graph))
+    read = reads_of(graph)
     for tensor in [t for t in graph.initializer if t.name in quantized and t.name not in read]:
         graph.initializer.remove(tensor)
-
-
-def _reads(graph: onnx.GraphProto) -> Iterator[str]:
-    """Every name that a node of the graph or of a graph inside it reads, or that is an output."""
-    for node in graph.node:
-        yield from node.input
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _reads(attribute.g)
-    yield from (v.name for v in graph.output)

@@ -10,8 +10,11 @@ import onnx
 
 from autovoice.errors import LoweringError
 from autovoice.files import link_or_copy
+from autovoice.lowering import bodies
 from autovoice.lowering.exclude import kept_nodes
+from autovoice.onnx_graph import captured, outputs_by_nodes, rename_reads, sort_nodes
 from autovoice.onnx_io import save
+from autovoice.onnx_tools import guarded, inferred, invalid
 
 
 def keep_float32(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,25 +30,49 @@ def to_float16(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[str,
     lowered = halved(model, kept)
     check_whole(lowered, "float16")
     save(lowered, target)
-    return {"kept": kept}
+    return {"kept": kept, **bodies.told(lowered.graph)}
+
+
+_KEEP = "keep the operator or node it names in float32: ++component.<name>.keep.op_types=[…]"
 
 
 def halved(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
-    """A float32 model, which may be changed, in float16 but for `kept` nodes; float32 inputs and outputs stay so."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-    from onnxruntime.transformers.onnx_model import OnnxModel
+    """A float32 model, which may be changed, in float16 but for `kept` nodes; float32 inputs and outputs stay so.
 
-    try:
-        lowered: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True, node_block_list=sorted(kept))
-    except (ValueError, RuntimeError, AttributeError) as e:
-        raise LoweringError(
-            f"the graph cannot be converted to float16: {e}",
-            "keep the operator or node it names in float32: ++component.<name>.keep.op_types=[…]",
-        ) from e
+    What stands in bodies of If, Loop and Scan stays float32, and so does what is float64.
+    """
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    graph = model.graph
+    outputs_by_nodes(graph)
+    returned = _take_returned(graph)
+    known = [v for v in inferred(model).value_info if v.type.HasField("tensor_type")]
+    taken = bodies.take_out(graph)
+    del graph.value_info[:]
+    graph.value_info.extend(known)  # of what stand-ins make, nothing can be inferred any more
+    with guarded("onnxruntime's converter to float16", _KEEP):
+        blocked = sorted({*kept, *taken})
+        lowered: onnx.ModelProto = convert_float_to_float16(
+            model, keep_io_types=True, disable_shape_infer=True, node_block_list=blocked
+        )
+    del lowered.graph.value_info[:]  # of types that some have no longer
+    bodies.put_back(lowered.graph, taken)
+    for output in returned:
+        lowered.graph.output.insert(*output)
     _drop_repeats(lowered.graph)
+    sort_nodes(lowered.graph)  # the converter appends its casts at the end
     _drop_round_trips(lowered)
-    OnnxModel(lowered).topological_sort()  # the converter appends its casts at the end
     return lowered
+
+
+def _take_returned(graph: onnx.GraphProto) -> list[tuple[int, onnx.ValueInfoProto]]:
+    """Take outputs off that are an input as it is: nothing computes them; each with its place."""
+    fed = {v.name for v in graph.input}
+    found = [(i, onnx.ValueInfoProto.FromString(v.SerializeToString())) for i, v in enumerate(graph.output)]
+    found = [(i, v) for i, v in found if v.name in fed]
+    for i, _ in reversed(found):
+        del graph.output[i]
+    return found
 
 
 def _drop_repeats(graph: onnx.GraphProto) -> None:
@@ -66,7 +93,7 @@ def to_bfloat16(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[str
     lowered = bfloat16_from_float32(model, set(kept))
     check_whole(lowered, "bfloat16")
     save(lowered, target)
-    return {"kept": kept}
+    return {"kept": kept, **bodies.told(lowered.graph)}
 
 
 def _drop_round_trips(model: onnx.ModelProto) -> None:
@@ -76,7 +103,7 @@ def _drop_round_trips(model: onnx.ModelProto) -> None:
     and an output: what was to be kept would be rounded all the same.
     """
     nodes, outputs = model.graph.node, {v.name for v in model.graph.output}
-    known = onnx.shape_inference.infer_shapes(model).graph
+    known = inferred(model)
     floats = {
         v.name for v in (*known.value_info, *known.input) if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     }
@@ -87,11 +114,9 @@ def _drop_round_trips(model: onnx.ModelProto) -> None:
         if node.output[0] in outputs:  # the graph's own name for the value: it must be made by some node
             source, made = halved[node.input[0]], node.output[0]
             node.CopyFrom(onnx.helper.make_node("Identity", [source], [made], node.name))
-    for node in nodes:
-        for i, name in enumerate(node.input):
-            node.input[i] = whole.get(name, name)
+    rename_reads(nodes, whole)
     for _ in range(2):  # the second casts fall first, then the first casts that only they read
-        read = {name for node in nodes for name in node.input} | outputs
+        read = {name for node in nodes for name in (*node.input, *captured(node))} | outputs
         for node in [n for n in nodes if n.op_type == "Cast" and n.output[0] not in read]:
             nodes.remove(node)
 
@@ -101,10 +126,10 @@ def _casts_to(node: onnx.NodeProto, dtype: int) -> bool:
 
 
 def check_whole(model: onnx.ModelProto, to: str) -> None:
-    try:
-        onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as e:
+    """Raise LoweringError for a graph that onnx's checker or ONNX Runtime refuses."""
+    fault = invalid(model)
+    if fault is not None:
         raise LoweringError(
-            f"the {to} graph is not a valid model: {str(e).splitlines()[0]}",
+            f"the {to} graph is not a valid model: {fault}"[:400],
             "keep the node it names in float32: ++component.<name>.keep.nodes=[…]",
-        ) from e
+        )

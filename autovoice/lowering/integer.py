@@ -12,8 +12,11 @@ import onnx
 from autovoice.calibration.ranges import Ranges, read_ranges
 from autovoice.errors import LoweringError, nearest
 from autovoice.files import link_or_copy
+from autovoice.lowering.bodies import told
 from autovoice.lowering.policy import chosen_nodes
+from autovoice.onnx_graph import captured, outputs_by_nodes, rename_reads, sort_nodes
 from autovoice.onnx_io import at_opset, save
+from autovoice.onnx_tools import guarded, invalid
 
 #: the first with a scale for each channel
 _OPSET = 13
@@ -45,13 +48,16 @@ def to_u8s8(
         return {"quantized": []}
     assert ranges is not None
     lowered = _quantized(model, nodes, read_ranges(ranges), bias)
-    try:
-        onnx.checker.check_model(lowered)
-    except onnx.checker.ValidationError as e:
-        fact = f"the int8 graph is not a valid model: {str(e).splitlines()[0]}"
-        raise LoweringError(fact, "leave out the node it names: ++component.<name>.quantize.exclude=[…]") from e
+    fault = invalid(lowered)
+    if fault is not None:
+        raise LoweringError(
+            f"the int8 graph is not a valid model: {fault}"[:400], f"leave out the node it names: {_LEAVE}"
+        )
     save(lowered, target)
-    return {"quantized": nodes}
+    return {"quantized": nodes, **told(model.graph)}
+
+
+_LEAVE = "++component.<name>.quantize.exclude=[…]"
 
 
 def _quantized(model: onnx.ModelProto, nodes: list[str], ranges: Ranges, bias: bool) -> onnx.ModelProto:
@@ -59,6 +65,7 @@ def _quantized(model: onnx.ModelProto, nodes: list[str], ranges: Ranges, bias: b
     from onnxruntime.quantization.calibrate import TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+    outputs_by_nodes(model.graph)
     chosen = [n for n in model.graph.node if n.name in set(nodes)]
     weights = {t.name: len(t.dims) for t in model.graph.initializer}
     _check_ranges(chosen, weights, ranges)
@@ -66,30 +73,31 @@ def _quantized(model: onnx.ModelProto, nodes: list[str], ranges: Ranges, bias: b
     odd = any(_odd_bias(n, model) for n in chosen)
     whole = {"quant_type": QuantType.QInt8, "symmetric": True}  # one scale
     data = {t: (np.float32(low), np.float32(high)) for t, (low, high) in ranges.items()}
-    quantizer = QDQQuantizer(
-        model,
-        per_channel=True,
-        reduce_range=False,
-        weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QUInt8,
-        tensors_range=TensorsData(CalibrationMethod.MinMax, data),
-        nodes_to_quantize=nodes,
-        nodes_to_exclude=[],
-        op_types_to_quantize=sorted({n.op_type for n in chosen}),
-        extra_options={
-            "ActivationSymmetric": False,
-            "WeightSymmetric": True,
-            "QuantizeBias": bias and not odd,
-            "QDQDisableWeightAdjustForInt32Bias": odd,  # which takes such a bias apart, and fails
-            "TensorQuantOverrides": {w: [dict(whole)] for w in _stacked(chosen, weights)},
-            "OpTypesToExcludeOutputQuantization": _FLOAT_OUTPUT,
-        },
-    )
-    quantizer.quantize_model()
-    _float_outputs(quantizer.model.model.graph, set(nodes))
-    _read_floats(quantizer.model.model.graph, set(nodes))
-    quantizer.model.topological_sort()  # it appends its nodes at the end
+    with guarded("onnxruntime's quantizer", f"leave out nodes: {_LEAVE}"):
+        quantizer = QDQQuantizer(
+            model,
+            per_channel=True,
+            reduce_range=False,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8,
+            tensors_range=TensorsData(CalibrationMethod.MinMax, data),
+            nodes_to_quantize=nodes,
+            nodes_to_exclude=[],
+            op_types_to_quantize=sorted({n.op_type for n in chosen}),
+            extra_options={
+                "ActivationSymmetric": False,
+                "WeightSymmetric": True,
+                "QuantizeBias": bias and not odd,
+                "QDQDisableWeightAdjustForInt32Bias": odd,  # which takes such a bias apart, and fails
+                "TensorQuantOverrides": {w: [dict(whole)] for w in _stacked(chosen, weights)},
+                "OpTypesToExcludeOutputQuantization": _FLOAT_OUTPUT,
+            },
+        )
+        quantizer.quantize_model()
     made: onnx.ModelProto = quantizer.model.model
+    _float_outputs(made.graph, set(nodes))
+    _read_floats(made.graph, set(nodes))
+    sort_nodes(made.graph)  # the quantizer appends its nodes at the end
     return made
 
 
@@ -132,15 +140,15 @@ def _keep_shared(graph: onnx.GraphProto, chosen: Iterable[onnx.NodeProto], weigh
     shared = {i for n in graph.node if n.name in quantized for i in n.input if i in weights}
     for tensor in [t for t in graph.initializer if t.name in shared]:
         first, *others = [n for n in graph.node if n.name in quantized and tensor.name in n.input]
-        copies = {f"{tensor.name}_float": [n for n in graph.node if n.name not in quantized and tensor.name in n.input]}
+        floats = [n for n in graph.node if n.name not in quantized and tensor.name in {*n.input, *captured(n)}]
+        copies = {f"{tensor.name}_float": floats}
         copies |= {f"{tensor.name}_{first.name}_{i}": [node] for i, node in enumerate(others)}
         for name, readers in copies.items():
             if readers:
                 copy = graph.initializer.add()
                 copy.CopyFrom(tensor)
                 copy.name = name
-            for node in readers:
-                node.input[:] = [name if i == tensor.name else i for i in node.input]
+            rename_reads(readers, {tensor.name: name})
 
 
 def _float_outputs(graph: onnx.GraphProto, quantized: set[str]) -> None:
@@ -151,8 +159,8 @@ def _float_outputs(graph: onnx.GraphProto, quantized: set[str]) -> None:
         if source is None or source not in made or made[source].name in quantized:
             continue
         renamed = {source: output.name, output.name: f"{output.name}_rounded"}
+        rename_reads(graph.node, renamed)
         for node in graph.node:
-            node.input[:] = [renamed.get(i, i) for i in node.input]
             node.output[:] = [renamed.get(o, o) for o in node.output]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ FORMATS = {
 class Pairs:
     """Nodes in order, and the pairs and quantized weights among them, each made once."""
 
-    def __init__(self, dtype: str, taken: Collection[str]) -> None:
+    def __init__(self, dtype: str, taken: Iterable[str]) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[onnx.TensorProto] = []
         self._to, self._suffix, self._taken = FORMATS[dtype], dtype, set(taken)

@@ -10,6 +10,7 @@ import onnx
 
 from autovoice.errors import LoweringError, nearest
 from autovoice.lowering.exclude import FLOATS, kept_nodes
+from autovoice.onnx_tools import inferred
 from autovoice.spec import QUANTIZABLE
 
 
@@ -45,7 +46,7 @@ def quantizable(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     found = [n for n in model.graph.node if n.op_type in QUANTIZABLE]
     types = {t.name: t.data_type for t in model.graph.initializer}
     if any(n.input[1] not in types for n in found):  # a product of two activations: of indices, it may be
-        graph = onnx.shape_inference.infer_shapes(model).graph
+        graph = inferred(model)
         types |= {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
     return [n for n in found if types.get(n.input[1], onnx.TensorProto.FLOAT) in FLOATS]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import onnx
 from autovoice.errors import PrecisionError
 from autovoice.lowering.exclude import kept_nodes
 from autovoice.lowering.policy import chosen_nodes
+from autovoice.onnx_graph import inner_graphs, nodes_within
 from autovoice.onnx_io import HEAVY, dtype_name
+from autovoice.onnx_tools import inferred
 
 #: what a quantized value is stored in → the compute type of whoever reads it
 QUANTIZED = {"int8": "int8", "uint8": "int8", "float8e4m3fn": "float8"}
@@ -35,7 +37,10 @@ def count_nodes(path: Path, heavy: bool = False) -> dict[str, int]:
     multiplies comes out of a DequantizeLinear.
     """
     counted = (*HEAVY, *INTEGER, *_BLOCKS)
-    return dict(Counter(dtype for node, dtype in _typed(path) if not heavy or node.op_type in counted))
+    graph = inferred(onnx.load(path))
+    types = _types(graph)
+    typed = [*_typed_graph(graph, types), *_typed_bodies(graph, types)]
+    return dict(Counter(dtype for node, dtype in typed if not heavy or node.op_type in counted))
 
 
 def count_initializers(path: Path) -> dict[str, int]:
@@ -47,19 +52,28 @@ def count_initializers(path: Path) -> dict[str, int]:
 def count_weights(path: Path) -> dict[str, int]:
     """{type: heavy nodes that compute in it}, by their weights: needs no inference, so any operator domain will do."""
     graph = onnx.load(path, load_external_data=False).graph
-    integer = sum(n.op_type in INTEGER for n in graph.node)
-    types = {t.name: dtype_name(t.data_type) for t in graph.initializer}
-    heavy = (n for n in graph.node if n.op_type in HEAVY)
+    nodes = list(nodes_within(graph.node))
+    integer = sum(n.op_type in INTEGER for n in nodes)
+    inside = (g for n in nodes for g in inner_graphs(n))
+    types = {t.name: dtype_name(t.data_type) for g in (graph, *inside) for t in g.initializer}
+    heavy = (n for n in nodes if n.op_type in HEAVY)
     found = (next((types[i] for i in n.input if i in types), None) for n in heavy)
     return dict(Counter(t for t in found if t is not None)) | ({"int8": integer} if integer else {})
 
 
-def check_delivered(path: Path, asked: str, keep: Mapping[str, Any], scope: str = "all") -> None:
-    """Raise PrecisionError unless every heavy node that is not kept computes in `asked`.
+def given_types(model: onnx.ModelProto) -> dict[str, str]:
+    """{node: type} of all that computes in another floating point type than float32 before anything lowers it."""
+    return {n.name: t for n, t in _typed_nodes(model) if t in _FLOATS and t != "float32"}
+
+
+def check_delivered(
+    path: Path, asked: str, keep: Mapping[str, Any], scope: str = "all", given: Collection[str] = ()
+) -> None:
+    """Raise PrecisionError unless every heavy node that is neither kept nor `given` in its type computes in `asked`.
 
     A graph without heavy nodes must compute in it somewhere, unless the `scope` of the precision is heavy nodes.
     """
-    kept = set(kept_nodes(onnx.load(path), keep))
+    kept = {*kept_nodes(onnx.load(path), keep), *given}
     typed = [(n, t) for n, t in _typed(path) if n.name not in kept]
     heavy = [(n, t) for n, t in typed if n.op_type in HEAVY]
     wrong = [(n, t) for n, t in heavy if t != asked]
@@ -102,10 +116,27 @@ def _typed(path: Path) -> list[tuple[onnx.NodeProto, str]]:
 
 
 def _typed_nodes(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, str]]:
-    graph = onnx.shape_inference.infer_shapes(model).graph
+    graph = inferred(model)
+    return _typed_graph(graph, _types(graph))
+
+
+def _typed_bodies(graph: onnx.GraphProto, around: Mapping[str, str]) -> Iterator[tuple[onnx.NodeProto, str]]:
+    """The same for bodies of If, Loop and Scan, which no precision is asked of."""
+    for node in graph.node:
+        for inner in inner_graphs(node):
+            types = {**around, **_types(inner)}
+            yield from _typed_graph(inner, types)
+            yield from _typed_bodies(inner, types)
+
+
+def _types(graph: onnx.GraphProto) -> dict[str, str]:
     types = {t.name: dtype_name(t.data_type) for t in graph.initializer}
     for value in (*graph.value_info, *graph.input, *graph.output):
         types[value.name] = dtype_name(value.type.tensor_type.elem_type)
+    return types
+
+
+def _typed_graph(graph: onnx.GraphProto, types: Mapping[str, str]) -> list[tuple[onnx.NodeProto, str]]:
     dequantized = {n.output[0]: types.get(n.input[0], "") for n in graph.node if n.op_type == "DequantizeLinear"}
     for n in graph.node:  # a lifted convolution reads its values through these
         if n.op_type in ("Unsqueeze", "Squeeze", "Reshape") and n.input[0] in dequantized:

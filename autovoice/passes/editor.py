@@ -9,6 +9,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from autovoice.onnx_graph import inner_graphs, sorted_nodes
+from autovoice.onnx_tools import inferred
+
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int | None, ...]
 
@@ -48,10 +51,7 @@ class Editor:
 
     def shapes(self) -> dict[str, Shape]:
         """The shape of every tensor whose rank inference tells; an axis of unknown length is None."""
-        try:
-            graph = onnx.shape_inference.infer_shapes(self._model, data_prop=True).graph
-        except (onnx.shape_inference.InferenceError, ValueError):  # not a graph that can be understood
-            return {}
+        graph = inferred(self._model, data_prop=True)
         found: dict[str, Shape] = {t.name: tuple(t.dims) for t in graph.initializer}
         for value in (*graph.value_info, *graph.input, *graph.output):
             if value.type.tensor_type.HasField("shape"):
@@ -123,7 +123,7 @@ class Editor:
         """Put nodes and constants back, without those that nothing reads any more, every node after what it reads."""
         self._drop_unread()
         self._restore_names()
-        nodes = [_copy(n) for n in _sorted(self.nodes, {*self._tensors, *self.inputs})]
+        nodes = [_copy(n) for n in sorted_nodes(self.nodes)]
         del self._graph.node[:]
         self._graph.node.extend(nodes)
         tensors = list(self._tensors.values())
@@ -175,28 +175,8 @@ def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
 
 def _read_inside(node: onnx.NodeProto) -> Iterator[str]:
     """Every name that graphs inside a node read or give, their own among them."""
-    for attribute in node.attribute:
-        for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-            yield from (v.name for v in graph.output)
-            for inner in graph.node:
-                yield from inner.input
-                yield from _read_inside(inner)
-
-
-def _sorted(nodes: list[onnx.NodeProto], known: set[str]) -> list[onnx.NodeProto]:
-    """In topological order, as near to the given order as that allows."""
-    made = {name: i for i, n in enumerate(nodes) for name in n.output if name}
-    order: list[onnx.NodeProto] = []
-    seen: set[int] = set()
-    for start in range(len(nodes)):
-        stack = [(start, False)]
-        while stack:
-            i, ready = stack.pop()
-            if ready:
-                order.append(nodes[i])
-            elif i not in seen:
-                seen.add(i)
-                stack.append((i, True))
-                reads = {made[name] for name in (*nodes[i].input, *_read_inside(nodes[i])) if name in made}
-                stack.extend((j, False) for j in sorted(reads, reverse=True) if j not in seen)
-    return order
+    for graph in inner_graphs(node):
+        yield from (v.name for v in graph.output)
+        for inner in graph.node:
+            yield from inner.input
+            yield from _read_inside(inner)

@@ -14,8 +14,8 @@ from autovoice.spec import Backend, Component, Dim, Target, Tensor
 #: distributions whose version a kind of step depends on; each is imported in the worker, never here
 TOOLS = {
     "inputs": ("numpy",),
-    "export": ("torch", "onnx", "onnxscript", "onnxslim"),
-    "import_onnx": ("onnx", "onnxslim"),
+    "export": ("torch", "onnx", "onnxscript", "onnxslim", "onnxruntime"),
+    "import_onnx": ("onnx", "onnxslim", "onnxruntime"),
     "reference": ("torch", "numpy"),
     "reference_onnx": ("onnxruntime", "numpy"),
     "fuse": ("onnx",),

@@ -140,6 +140,7 @@ class Backend:
     graph; `profiled` engines hold min, opt and max of their inputs; `from_module` engines are made from the module.
     `gated_by` runs the graphs that its engines are made from, for the gates, where the engines cannot run here.
     `after_crash` are options to build with, one after another, where its native code has crashed.
+    `tensors` are the dtypes that inputs and outputs may have; none named: any.
     """
 
     name: str
@@ -153,6 +154,11 @@ class Backend:
     from_module: bool = False
     gated_by: Backend | None = None
     after_crash: tuple[Mapping[str, Any], ...] = ()
+    tensors: tuple[str, ...] = ()
+
+    def takes(self, dtype: str) -> bool:
+        """Whether an input or output of its engines may be of this dtype."""
+        return not self.tensors or dtype in self.tensors
 
     def with_options(self, own: Mapping[str, Mapping[str, Any]]) -> Backend:
         """Itself with those of a component, by the backend's name, over its own."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 POINTS = ("min", "opt", "max")
 
-#: dtype names of the configuration; numpy's own, without 64-bit floats which no engine here wants
-DTYPES = ("float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
+#: dtype names of the configuration, numpy's own; which of them a backend takes stands in its YAML
+DTYPES = (
+    *("float32", "float16", "float64", "int64", "int32", "int16", "int8"),
+    *("uint64", "uint32", "uint16", "uint8", "bool"),
+)
 
 #: the operators that can be quantized at all
 QUANTIZABLE = ("Conv", "ConvTranspose", "MatMul", "Gemm")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from autovoice.backends.base import backend_from_target
 from autovoice.calibration.samples import sample_feeds
 from autovoice.errors import PrecisionError
+from autovoice.files import RECORD
 from autovoice.measure.precision import check_delivered, check_quantized, count_nodes
 from autovoice.steps.context import Context
 from autovoice.steps.policies import in_fused_names
@@ -24,13 +26,14 @@ def run(context: Context) -> dict[str, Any]:
         exported = context.needs["export"] / "model.onnx"
         check_quantized(exported, lowered, asked, fields["quantize"], fields["keep"])
     elif not {"implicit", "given"} & fields.keys() and not fields.get("model"):
-        check_delivered(lowered, STORED.get(asked, asked), fields["keep"], precision["scope"])
+        own = json.loads((context.needs["lower"] / RECORD).read_bytes())["result"].get("own_types", ())
+        check_delivered(lowered, STORED.get(asked, asked), fields["keep"], precision["scope"], own)
     model = context.needs.get("passes", context.needs["lower"]) / "model.onnx"
     engine = context.out / f"engine{backend.suffix}"
-    given: dict[str, Any] = {"caches": context.caches, "files": dict(context.files), "named": lowered}
+    more: dict[str, Any] = {"caches": context.caches, "files": dict(context.files), "named": lowered}
     if "reads" in fields:
-        given["samples"] = partial(sample_feeds, fields["reads"], context.needs)
-    delivered = backend.engine_from_onnx(model, engine, {**fields, **given})
+        more["samples"] = partial(sample_feeds, fields["reads"], context.needs)
+    delivered = backend.engine_from_onnx(model, engine, {**fields, **more})
     if not {"implicit", "given"} & fields.keys():
         _check_built(asked, count_nodes(lowered), delivered, quantized)
     beside = delivered.pop("beside", [])

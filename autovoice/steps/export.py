@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,14 @@ import torch
 
 from autovoice.errors import ExportError
 from autovoice.expr import evaluate, symbols
-from autovoice.onnx_io import name_axes, name_nodes, save, simplified
+from autovoice.onnx_axes import name_axes
+from autovoice.onnx_graph import captured, name_nodes, rename_reads
+from autovoice.onnx_io import save
+from autovoice.onnx_probe import Probe
+from autovoice.onnx_simplify import simplified
 from autovoice.steps.context import Context
 from autovoice.steps.module import TORCH_DTYPES, call, load_module
+from autovoice.steps.outputs import flat_values
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -28,17 +35,47 @@ def run(context: Context) -> dict[str, Any]:
     feeds = trace_inputs(fields)
     outputs = call(module, feeds, fields["output_order"])
     check_outputs(outputs, fields)
-    model = exported(module, feeds, list(outputs), fields)
-    name_axes(model, fields["inputs"], fields["outputs"], fields["formulas"])
-    if fields["export"]["simplify"]:
-        model = simplified(model)
-        name_axes(model, fields["inputs"], fields["outputs"], fields["formulas"])
+    with flattened(module):
+        model = exported(module, feeds, list(outputs), fields)
+    name_inputs(model, list(feeds))
+    probe = Probe(fields["inputs"], fields["outputs"], fields["trace"], fields["formulas"])
+    name_axes(model, fields["inputs"], fields["outputs"], fields["formulas"], probe.runs)
+    model, notes = simplified(model, probe, fields["export"]["simplify"])
     name_weights(model, module)
     model.producer_name, model.doc_string = "autovoice", ""
     name_nodes(model)
     save(model, context.out / "model.onnx")
     parameters = sum(p.numel() for p in module.parameters())
-    return {"nodes": len(model.graph.node), "parameters": parameters, "weights": weights}
+    return {"nodes": len(model.graph.node), "parameters": parameters, "weights": weights, "notes": notes}
+
+
+@contextmanager
+def flattened(module: torch.nn.Module) -> Iterator[None]:
+    """Let forward return a plain tuple of tensors meanwhile: the exporter knows few of the containers there are."""
+    forward = module.forward
+
+    @functools.wraps(forward)
+    def plain(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        return flat_values(forward(*args, **kwargs))
+
+    module.forward = plain
+    try:
+        yield
+    finally:
+        del module.forward
+
+
+def name_inputs(model: onnx.ModelProto, names: list[str]) -> None:
+    """Give inputs back the names that they were traced by, in place: one that is returned as it came has another."""
+    graph = model.graph
+    if len(graph.input) != len(names):
+        return
+    renamed = {v.name: n for v, n in zip(graph.input, names, strict=True) if v.name != n}
+    for value in graph.input:
+        value.name = renamed.get(value.name, value.name)
+    rename_reads(graph.node, renamed)
+    for node in [n for n in graph.node if n.op_type == "Identity" and n.input[0] == n.output[0]]:
+        graph.node.remove(node)  # an output called like the input that it is
 
 
 def name_weights(model: onnx.ModelProto, module: torch.nn.Module) -> None:
@@ -56,7 +93,7 @@ def name_weights(model: onnx.ModelProto, module: torch.nn.Module) -> None:
     graph = model.graph
     taken = {t.name for t in graph.initializer} | {o for n in graph.node for o in n.output}
     # what the outside or a graph inside this one calls by name keeps it
-    fixed = {v.name for v in (*graph.input, *graph.output)} | {i for n in graph.node for i in _inner_reads(n)}
+    fixed = {v.name for v in (*graph.input, *graph.output)} | {i for n in graph.node for i in captured(n)}
     renamed: dict[str, str] = {}
     for tensor in model.graph.initializer:
         plain = len(tensor.dims) > 1 and tensor.data_type == onnx.TensorProto.FLOAT and tensor.name not in fixed
@@ -69,14 +106,6 @@ def name_weights(model: onnx.ModelProto, module: torch.nn.Module) -> None:
     for node in model.graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = renamed.get(name, name)
-
-
-def _inner_reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Every name that the bodies of an If or a Loop read."""
-    for attribute in node.attribute:
-        for inner in attribute.g.node if attribute.HasField("g") else ():
-            yield from inner.input
-            yield from _inner_reads(inner)
 
 
 def _identity(array: np.ndarray) -> tuple[tuple[int, ...], bytes]:

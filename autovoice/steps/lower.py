@@ -12,6 +12,7 @@ import onnx
 from autovoice.errors import LoweringError
 from autovoice.files import RANGES
 from autovoice.lowering.exclude import check_keep
+from autovoice.measure.precision import given_types
 from autovoice.steps.context import Context
 from autovoice.steps.policies import in_fused_names
 
@@ -35,7 +36,13 @@ def run(context: Context) -> dict[str, Any]:
         ranges = context.needs.get("ranges")
         given = {"quantize": fields["quantize"], "ranges": ranges and ranges / RANGES}
     _check_call(function, lowering, given)
-    return dict(function(source, target, fields["keep"], **given, **lowering["kwargs"]) or {})
+    result = dict(function(source, target, fields["keep"], **given, **lowering["kwargs"]) or {})
+    own = given_types(onnx.load(source))
+    if not own:
+        return result
+    types = " and ".join(sorted(set(own.values())))
+    note = f"{len(own)} nodes of the model itself compute in {types}, and stay so"
+    return {**result, "own_types": sorted(own), "notes": [*result.get("notes", []), note]}
 
 
 def _check_call(function: Any, lowering: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -14,11 +14,11 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from autovoice.errors import AutovoiceError, ExportError, nearest
+from autovoice.spec import DTYPES
+from autovoice.steps.outputs import named_outputs
 from autovoice.weights import fold_weight_norm, load_checkpoint
 
-TORCH_DTYPES = {"bool": torch.bool} | {
-    n: getattr(torch, n) for n in ("float32", "float16", "int64", "int32", "int16", "int8", "uint8")
-}
+TORCH_DTYPES = {"bool": torch.bool} | {n: getattr(torch, n) for n in DTYPES if n != "bool"}
 
 
 def load_module(fields: Mapping[str, Any], files: Mapping[str, Path]) -> tuple[torch.nn.Module, dict[str, Any]]:
@@ -127,7 +127,7 @@ def call(
 ) -> dict[str, torch.Tensor]:
     """Run forward by argument names; the outputs under their declared names, in the order forward returns them.
 
-    A tuple's outputs take the declared names by position, a dictionary's by its keys.
+    A tuple's outputs take the declared names by position, a dictionary's by its keys; nested ones are flattened.
     """
     name = type(module).__name__
     try:
@@ -136,27 +136,7 @@ def call(
     except Exception as e:
         shapes = ", ".join(f"{k} {list(v.shape)}" for k, v in feeds.items())
         raise ExportError(f"forward() of {name} raised {type(e).__name__}: {_line(e)}", f"given {shapes}") from e
-    if isinstance(got, Mapping):
-        absent = [o for o in outputs if o not in got]
-        if absent:
-            raise ExportError(f"forward() of {name} returned no '{absent[0]}'", nearest(absent[0], map(str, got)))
-        extra = [k for k in got if k not in outputs]
-        if extra:
-            raise ExportError(
-                f"forward() of {name} also returned '{extra[0]}', which is not declared",
-                f"outputs: {', '.join(outputs)}",
-            )
-        outputs, got = [str(k) for k in got], tuple(got.values())
-    values = got if isinstance(got, tuple | list) else (got,)
-    if len(values) != len(outputs):
-        raise ExportError(
-            f"forward() of {name} returned {len(values)} tensors, {len(outputs)} are declared",
-            f"declared outputs: {', '.join(outputs)}",
-        )
-    for output, value in zip(outputs, values, strict=True):
-        if not isinstance(value, torch.Tensor):
-            raise ExportError(f"output '{output}' is a {type(value).__name__}, not a tensor", "return tensors only")
-    return dict(zip(outputs, values, strict=True))
+    return named_outputs(name, got, outputs)
 
 
 def _line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ import onnxruntime as ort
 
 from autovoice.errors import ExportError, nearest
 from autovoice.measure.parity import unlike
-from autovoice.onnx_io import external_files
+from autovoice.onnx_io import external_files, unread_inputs
 from autovoice.onnx_scan import quantized_operators, random_operators
 from autovoice.ort import NO_OVERFLOW
 from autovoice.steps.context import Context
@@ -29,8 +29,9 @@ def run(context: Context) -> dict[str, Any]:
     for name in names:
         if name not in got:
             raise ExportError(f"{path}: has no output '{name}'", nearest(name, got))
+    unread = _unread(path, session)
     for point in POINTS:
-        feeds = feeds_at(point, fields["reads"], context.needs)
+        feeds = unread | feeds_at(point, fields["reads"], context.needs)
         outputs = _answers(session, names, feeds, path)
         if point == POINTS[0] and random_operators(path):
             _check_repeats(outputs, _answers(session, names, feeds, path), path)
@@ -75,3 +76,20 @@ def _check_repeats(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndar
         drawn = ", ".join(f"{n.op_type} '{n.name}'" if n.name else n.op_type for n in random_operators(path))
         fix = "make the noise an input: onnx.utils.extract_model cuts the graph where it is drawn"
         raise ExportError(f"{path}: output '{name}' is random ({drawn})", fix)
+
+
+def _unread(path: Path, session: ort.InferenceSession) -> dict[str, np.ndarray]:
+    """Something for inputs that nothing in the file reads: onnxruntime asks for them all the same."""
+    names = unread_inputs(path)
+    given = {}
+    for value in (v for v in session.get_inputs() if v.name in names):
+        kind = _KINDS.get(value.type.removeprefix("tensor(").removesuffix(")"))
+        if kind is not None:
+            given[value.name] = np.zeros([n if isinstance(n, int) else 1 for n in value.shape], kind)
+    return given
+
+
+#: numpy's names of onnxruntime's types
+_KINDS = {"float": "float32", "double": "float64", "bool": "bool", "float16": "float16"} | {
+    f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}

@@ -72,7 +72,7 @@ CASES = {
         "forward() of ReturnsTwo returned 2 tensors, 1 are declared",
         "declared outputs: from_returns_two",
     ),
-    "returns_list": ("output 'from_returns_list' is a list, not a tensor", "return tensors only"),
+    "returns_list": ("output 'from_returns_list' is a float, not a tensor", "return tensors only"),
     "other_arguments": (
         "forward() of faulty.modules.OtherArguments has no argument 'x'",
         "inputs: {<argument>: <wire>}; available: y",

@@ -94,8 +94,8 @@ CASES = {
         "output 'y' is float32 in the ONNX file, declared int64",
         "correct the declared dtype, or convert inside the component",
     ),
-    "other_rank": ("output 'y' is ['rows', 'columns'] in the ONNX file, declared ['n']", "correct the declared shape"),
-    "other_size": ("output 'y' axis 1 is 'columns', declared 7", "correct the declared shape"),
+    "other_rank": ("is [2, 6] when the graph is run at length=6, n=2, declared ['n']", "correct the declared shape"),
+    "other_size": ("is [2, 6] when the graph is run at length=6, n=2, declared ['n', 7]", "correct the declared shape"),
 }
 
 

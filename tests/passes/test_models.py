@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 
 import onnx
+import onnxslim
 import pytest
 import torch
 from torch.export import Dim
@@ -14,7 +15,6 @@ from autovoice.lowering.explicit import with_qdq
 from autovoice.lowering.floating import halved
 from autovoice.models.flow_decoder import FlowDecoder
 from autovoice.models.vocoder import HifiganVocoder
-from autovoice.onnx_io import simplified
 from autovoice.passes import PASSES
 from tests.passes.checks import copied, names, ops, rewritten
 from tests.rtx import built
@@ -42,7 +42,7 @@ def exported(module: torch.nn.Module, inputs: dict[str, int]) -> onnx.ModelProto
         opset_version=18,
         verbose=False,
     )
-    made = simplified(program.model_proto)
+    made = onnxslim.slim(program.model_proto)
     del made.graph.value_info[:]
     return made
 

@@ -261,8 +261,8 @@ def test_names_are_unique_and_every_node_reads_what_is_there(tmp_path: Path, mon
             "component.<name>.outputs.mel.dtype=float16, or convert it in forward()",
         ),
         (
-            torch.zeros(2, 3, dtype=torch.float64),
-            "output 'y' is float64, declared float32",
+            torch.zeros(2, 3, dtype=torch.bfloat16),
+            "output 'y' is bfloat16, declared float32",
             "convert it in forward()",  # no tensor can be declared so
         ),
         (
