@@ -89,16 +89,16 @@ def pareto(sweep: Path) -> str:
 
 
 def _job(path: Path) -> dict[str, Any]:
-    fix = "remove it, or run the sweep again"
+    """What `save` wrote. Raises ArtefactError for anything else."""
     try:
         data = read_json(path)
-    except (OSError, ValueError) as e:
-        raise ArtefactError(f"{path}: cannot be read: {e}", fix) from e
-    overrides, found = (data.get(k) if isinstance(data, dict) else None for k in ("overrides", "objectives"))
-    if not isinstance(overrides, list) or not all(isinstance(o, str) for o in overrides):
-        raise ArtefactError(f"{path}: holds no overrides", fix)
-    if not isinstance(found, dict) or not all(isinstance(v, int | float) for v in found.values()):
-        raise ArtefactError(f"{path}: holds no objectives", fix)
+        overrides, found = data["overrides"], data["objectives"]
+        if not isinstance(overrides, list) or not all(isinstance(o, str) for o in overrides):
+            raise ValueError("no overrides")
+        if not all(isinstance(v, int | float) for v in found.values()):
+            raise ValueError("no objectives")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
+        raise ArtefactError(f"{path}: is not what a sweep has written: {e}", "remove it, or sweep again") from e
     return {"overrides": overrides, "objectives": found}
 
 
