@@ -58,8 +58,8 @@ def _main(arguments: list[str]) -> int:
     args = get_args_parser().parse_intermixed_args(arguments)  # `precision=fp16 --cfg job`, in either order
     config_dir = Path(args.config_dir) if args.config_dir else None
     try:
-        for name in compose.shadowed(config_dir):
-            say(f"warning: {config_dir}/{name} is hidden by the shipped file of that name; rename it", error=True)
+        for line in compose.told(config_dir):
+            say(f"warning: {line}", error=True)
         if args.multirun:
             compose.check_sweep(config_dir, args.overrides)
         if any(getattr(args, flag) for flag in _HYDRA_FLAGS):

@@ -38,6 +38,7 @@ def two_lines(fact: str, fix: str = "") -> str:
     """A fact and what to do about it, whatever the names in them hold: a line break there makes no line."""
     return lines(fact, f"  {fix}") if fix else lines(fact)
 
+
 _MEMORY = re.compile(r"out of memory|bad_alloc|\ballocat(?:e|ing|ion)\b", re.IGNORECASE)
 
 
@@ -195,7 +196,7 @@ def choices(names: Iterable[object]) -> str:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """`did you mean 'x'? ` when something is near, then everything that is available."""
-    names = list(names)
+    names = [str(n) for n in names]  # keys of YAML may be anything
     close = get_close_matches(name, names, n=1, cutoff=0.6)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"{hint}available: {choices(names)}"

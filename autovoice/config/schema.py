@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from autovoice.config.auto import Choice, Order, fitted, told
-from autovoice.config.choices import ChoiceReader
 from autovoice.config.dims import read_dims
 from autovoice.config.example import override
 from autovoice.config.fuse import check_targets, read_groups, shared_by
@@ -16,13 +15,11 @@ from autovoice.config.mismatch import read_policy
 from autovoice.config.own_options import read_options
 from autovoice.config.quantize import kept_as_given
 from autovoice.config.reader import NAME, Reader
-from autovoice.errors import Fault, choices, nearest
-from autovoice.expr import ExprError, canonical
+from autovoice.config.tensors import TensorReader
+from autovoice.errors import Fault, nearest
 from autovoice.fuse import fused
 from autovoice.onnx_scan import quantized_operators
 from autovoice.spec import (
-    DTYPES,
-    Axis,
     BuildSpec,
     Checkpoint,
     Component,
@@ -33,18 +30,15 @@ from autovoice.spec import (
     PipelineSpec,
     Precision,
     Quantize,
-    Tensor,
 )
 
 #: nodes that could stand where something else does
 _MODEL = "{_target_: package.module.Class}"
+_PACKAGE = "# @package _global_"
 _TENSOR = "{dtype: float32, shape: [batch, frames]}"
 
-#: Hz, below which distances between waveforms are not defined
-LEAST_RATE = 8000
 
-
-class SpecReader(ChoiceReader):
+class SpecReader(TensorReader):
     """Builds specs out of one composed configuration, remembering every fault."""
 
     def __init__(self, data: Mapping[str, Any], lookup: Lookup) -> None:
@@ -52,10 +46,11 @@ class SpecReader(ChoiceReader):
         self.made: list[Choice] = []
 
     def build(self) -> BuildSpec:
-        pipeline = self.pipeline(Reader(self.data.get("pipeline"), "pipeline", self.faults, "{name: mine}"))
+        pipeline = self.whole(self.data.get("pipeline"))
         dims = read_dims(self.data.get("dims") or {}, self.faults)
-        nodes = {str(name): node for name, node in (self.data.get("component") or {}).items()}
-        if not nodes:
+        named = f"{{name: {{model: {_MODEL}}}}}"
+        nodes = Reader(self.data.get("component") or {}, "component", self.faults, named).data
+        if not nodes and not any(f.where == "component" for f in self.faults):
             self.faults.append(Fault("component", "the pipeline has no component", "select some: `/component/…`"))
         groups, said = read_groups(self.data.get("fuse"), nodes, self.faults)
         parts = tuple(self.component(name, shared_by(said, name, node)) for name, node in nodes.items())
@@ -69,52 +64,23 @@ class SpecReader(ChoiceReader):
         """A switch of the top level."""
         return Reader(self.data, "", self.faults).take(key, bool, False)
 
-    # -- tensors and dims -------------------------------------------------------------------------
-
-    def axes(self, r: Reader, key: str) -> tuple[Axis, ...]:
-        shape = []
-        for i, axis in enumerate(r.take(key, list)):
-            try:
-                shape.append(canonical(axis if type(axis) in (int, str) else repr(axis)))
-            except ExprError as e:
-                r.fault(f"{key}[{i}]", str(e), e.fix)
-        return tuple(shape)
-
-    def dtype(self, r: Reader, default: Any = "") -> Any:
-        optional = {"default": None} if default is None else {}
-        value = r.take("dtype", str, example="float32", **optional)
-        if value and value not in DTYPES:
-            r.fault("dtype", f"unknown dtype '{value}'", nearest(value, DTYPES))
-        return value
-
-    def tensor(self, name: str, r: Reader) -> Tensor:
-        example: dict[str, Any] | None = r.take("example", dict, None, "{normal: [0, 1]}")
-        if example is not None and (len(example) != 1 or next(iter(example)) not in EXAMPLES):
-            r.fault("example", f"got {example!r}", f"one of {choices(EXAMPLES)}, as {{normal: [mean, std]}}")
-            example = None
-        numbers = next(iter(example.values())) if example else None
-        if example and not _drawable(next(iter(example)), numbers):
-            r.fault(
-                "example",
-                f"got {example!r}",
-                "two numbers for normal, uniform, integers; any for cycle; one for the others",
-            )
-            example = None
-        audio = r.take("audio", int, None)
-        if audio is not None and audio < LEAST_RATE:
-            r.fault("audio", f"{audio} Hz is no sample rate of audio", f"{LEAST_RATE} or more, as audio: 44100")
-        default = r.raw("default")
-        if default is not None and not isinstance(default, int | float | bool):
-            fix = ", or ".join(override(r.path("default"), v) for v in ("0", "false", "null"))
-            r.fault("default", f"must be a number, true or false, got {default!r}", fix)
-            default = None
-        return Tensor(name, self.dtype(r), self.axes(r, "shape"), default, example, audio)
-
     # -- components -------------------------------------------------------------------------------
+
+    def whole(self, node: Any) -> PipelineSpec:
+        """The node `pipeline:`, which the pipeline's own file declares."""
+        if not isinstance(node, Mapping):
+            fix = f"pipeline: {{name: mine}}, in its file, whose first line is `{_PACKAGE}`"
+            self.faults.append(Fault("pipeline", f"must be a mapping, got {node!r}", fix))
+            return PipelineSpec("", (), ())
+        if "pipeline" in node:
+            fact = "lies one level too deep: its file has no package, so that everything in it is below"
+            self.faults.append(Fault("pipeline", fact, f"the first line of a pipeline's file is `{_PACKAGE}`"))
+            return PipelineSpec("", (), ())
+        return self.pipeline(Reader(node, "pipeline", self.faults))
 
     def pipeline(self, r: Reader) -> PipelineSpec:
         name = r.take("name", str)
-        if not NAME.fullmatch(name):
+        if name and not NAME.fullmatch(name):
             r.fault("name", f"'{name}' cannot name a folder", "use letters, digits and _")
         inputs = []
         for wire, reader in r.children("inputs", _TENSOR):
@@ -201,7 +167,7 @@ class SpecReader(ChoiceReader):
     def inputs(self, r: Reader) -> tuple[Input, ...]:
         value = r.raw("inputs")
         if isinstance(value, list):
-            value = {str(name): str(name) for name in value}
+            value = {name: name for name in r.strings("inputs")}
         if not isinstance(value, Mapping):
             names = f"[{value}]" if isinstance(value, str) else "[wire]"
             fix = f"{override(r.path('inputs'), names)}, or {override(r.path('inputs'), '{local: wire}')}"
@@ -211,6 +177,8 @@ class SpecReader(ChoiceReader):
         for local, wire in value.items():
             node = {"wire": wire} if isinstance(wire, str) else wire
             i = Reader(node, r.path(f"inputs.{local}"), self.faults, "wire")
+            if not isinstance(node, Mapping):  # that has been told
+                continue
             shape = self.axes(i, "shape") if i.raw("shape") is not None else None
             found.append(Input(local, i.take("wire", str, local), self.dtype(i, None), shape))
             i.done()
@@ -245,14 +213,3 @@ class SpecReader(ChoiceReader):
             d.taken |= {"min", "max"}
             d.done()
         return found
-
-
-EXAMPLES = ("normal", "uniform", "constant", "bernoulli", "integers", "cycle")
-
-
-def _drawable(kind: str, value: Any) -> bool:
-    numbers = value if isinstance(value, list) else [value]
-    if kind == "cycle" and not numbers:
-        return False
-    wanted = len(numbers) if kind == "cycle" else 2 if kind in ("normal", "uniform", "integers") else 1
-    return len(numbers) == wanted and all(isinstance(n, int | float) for n in numbers)

@@ -10,6 +10,8 @@ from typing import Any
 
 from autovoice.builds import run_steps
 from autovoice.config.choices import ChoiceReader
+from autovoice.config.compose import own_tree
+from autovoice.config.experiment import shown
 from autovoice.config.options import EVERY
 from autovoice.config.reader import Reader
 from autovoice.dataset.report import summary
@@ -26,6 +28,7 @@ from autovoice.errors import ConfigError, Fault, nearest
 from autovoice.invocation import Invocation
 from autovoice.json_files import read_json
 from autovoice.output import Output
+from autovoice.overrides import given
 from autovoice.spec import Calibration, Target
 from autovoice.store import Record
 from autovoice.table import megabytes
@@ -199,8 +202,10 @@ def _about(
 
 def _use(invocation: Invocation, request: Request) -> str:
     """The command that builds with the data."""
-    words = ["autovoice", *_kept(invocation), "precision=int8", "calibration=npz"]
-    return f"{shlex.join(words)} calibration.files={shlex.quote(str(request.output))}"
+    tree = own_tree()
+    words = ["autovoice", *([] if tree is None else ["--config-dir", shown(tree)])]
+    words += [*_kept(invocation), "precision=int8", "calibration=npz"]
+    return f"{shlex.join(words)} {given('calibration.files', str(request.output))}"
 
 
 def _kept(invocation: Invocation) -> Iterator[str]:
