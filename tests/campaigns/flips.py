@@ -10,118 +10,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.campaigns.children import Ended, command, forked, preload
-from tests.campaigns.kills import fault, loaded
+from tests.campaigns.children import Ended, command, forked
+from tests.campaigns.damage import damage
+from tests.campaigns.kill_rounds import fault, loaded
 from tests.campaigns.small import Build, Small, matches
-from tests.campaigns.tally import Tally
+from tests.campaigns.tally import Tally, held, parser
 
 BUILT = Build(1.5, 0.3, extra=True)
 #: what is built after the damage: the same, the other precision, or what reuses some of it and makes the rest anew
 NEXT = {"same": BUILT, "fp16": replace(BUILT, precision="fp16"), "longer": replace(BUILT, longest=14)}
-
-
-# -- damage ----------------------------------------------------------------------------------------
-
-
-def flip(content: bytes, rng: Random) -> bytes:
-    at = rng.randrange(len(content))
-    return content[:at] + bytes([content[at] ^ (1 << rng.randrange(8))]) + content[at + 1 :]
-
-
-def digit(content: bytes, rng: Random) -> bytes:
-    """Another digit, hexadecimal ones too: what stays readable does most harm."""
-    places = [i for i, c in enumerate(content) if chr(c) in "0123456789abcdef"]
-    if not places:
-        return flip(content, rng)
-    at = rng.choice(places)
-    others = [c for c in b"0123456789" if c != content[at]]
-    return content[:at] + bytes([rng.choice(others)]) + content[at + 1 :]
-
-
-def zeros(content: bytes, rng: Random) -> bytes:
-    at = rng.randrange(len(content))
-    n = min(rng.randrange(1, 64), len(content) - at)
-    return content[:at] + bytes(n) + content[at + n :]
-
-
-def cut(content: bytes, rng: Random) -> bytes:
-    return content[: rng.randrange(len(content))]
-
-
-def empty(content: bytes, rng: Random) -> bytes:
-    return b""
-
-
-def longer(content: bytes, rng: Random) -> bytes:
-    return content + rng.randbytes(rng.randrange(1, 64))
-
-
-def swapped(content: bytes, rng: Random) -> bytes:
-    """Two pieces of the same length in each other's place."""
-    n = max(1, min(64, len(content) // 3))
-    one, other = sorted((rng.randrange(len(content) - 2 * n + 1) if len(content) > 2 * n else 0, len(content) - n))
-    a, b = content[one : one + n], content[other : other + n]
-    return content[:one] + b + content[one + n : other] + a + content[other + n :]
-
-
-DAMAGES: tuple[Callable[[bytes, Random], bytes], ...] = (flip, flip, digit, digit, zeros, cut, empty, longer, swapped)
-
-
-def kinds_of(project: Small) -> dict[str, list[Path]]:
-    """The files that a project consists of, by what they are."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(p for p in project.outputs.rglob("*") if p.is_file() and p.stat().st_size):
-        found.setdefault(_kind(path.relative_to(project.outputs)), []).append(path)
-    return found
-
-
-def _kind(path: Path) -> str:
-    if path.parts[0] != "store":
-        return "published manifest" if path.suffix == ".json" else "published engine"
-    if path.parts[1] == "objects":
-        return "record" if path.name == "record.json" else "artefact"
-    return f"store/{path.parts[1]}"
-
-
-def damage(project: Small, rng: Random) -> tuple[str, str]:
-    """Damage one file; (its kind, what was done)."""
-    kinds = kinds_of(project)
-    kind = rng.choice(sorted(kinds))
-    path = rng.choice(kinds[kind])
-    before, content = path.stat(), path.read_bytes()
-    how = rng.choice([*DAMAGES, None])
-    name = str(path.relative_to(project.root))
-    if how is None:
-        path.unlink()
-        return kind, f"{name} removed"
-    in_place, kept = rng.random() < 0.6, rng.random() < 0.6
-    changed = how(content, rng)
-    if not in_place:  # as whoever copies files about leaves them: no longer the store's hard link
-        path.unlink()
-    elif not before.st_mode & 0o200:
-        path.chmod(0o644)
-    path.write_bytes(changed)
-    path.chmod(before.st_mode & 0o777)
-    if kept:
-        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    where = next(
-        (i for i, (a, b) in enumerate(zip(content, changed, strict=False)) if a != b), min(len(content), len(changed))
-    )
-    told = f"{how.__name__} at {where} of {len(content)}, {'in place' if in_place else 'another inode'}"
-    told += f", mtime {'kept' if kept else 'new'}: {content[where : where + 24]!r} → {changed[where : where + 24]!r}"
-    return kind, f"{name} {told}"
-
-
-# -- what must come of it --------------------------------------------------------------------------
 
 
 def builds(project: Small, build: Build) -> Ended:
@@ -192,12 +94,14 @@ class Flips:
         wrong = fault(self.project.folder(build), [build])
         assert wrong is None, wrong
 
-    def round(self, seed: int, number: int) -> None:
+    def round(self, seed: int, number: int, kind: str | None = None) -> None:
         rng = Random(f"{seed}-{number}")
         self.restore()
-        kind, what = damage(self.project, rng)
+        kind, what = damage(self.project, rng, kind)
         self.tally.note(f"damaged: {kind}")
-        self.load(number, f"{kind}: {what}")
+        if rng.random() < 0.5:  # a load that refuses a file tells the next build of it
+            self.load(number, f"{kind}: {what}")
+            what += ", loaded first"
         name = rng.choice(["same", "same", "fp16", "longer"])
         self.build(number, name, f"then {name}; {kind}: {what}")
 
@@ -237,28 +141,25 @@ class Flips:
             self.tally.fail(f"{done} leaves a folder that does not load", number, f"{wrong}; {what}")
 
 
-def flips(root: Path, count: int, seed: int, first: int = 0) -> Tally:
-    tally = Tally(f"python -m tests.campaigns.flips --count 1 --seed {seed} --first {{}}")
+def flips(root: Path, options: argparse.Namespace) -> Tally:
+    again = f"python -m tests.campaigns.flips --count 1 --seed {options.seed} --first {{}}"
+    again += f" --kind '{options.kind}'" if options.kind else ""
+    tally = Tally(again, options.minutes)
     one = Flips(root, tally)
-    for number in range(first, first + count):
-        one.round(seed, number)
+    for number in tally.rounds(range(options.first, options.first + options.count)):
+        one.round(options.seed, number, options.kind)
     return tally
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--first", type=int, default=0, help="the first round's number")
-    options = parser.parse_args(arguments)
-    preload()
-    root = Path(tempfile.mkdtemp(prefix="flips-"))
-    try:
-        tally = flips(root, options.count, options.seed, options.first)
-    finally:
-        shutil.rmtree(root)
-    print(tally.report(options.count), flush=True)
-    return 1 if tally.failures else 0
+def main() -> int:
+    options = _parser().parse_args()
+    return held(lambda root: [flips(root, options)])
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = parser(__doc__, 1000)
+    made.add_argument("--kind", help="damage files of this kind alone: record, artefact, 'published engine' …")
+    return made
 
 
 if __name__ == "__main__":
