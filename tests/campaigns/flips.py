@@ -44,7 +44,7 @@ def published(project: Small, build: Build) -> dict[str, Any]:
 
 
 #: of a manifest, what differs from build to build
-TIMED = ("created", "sha256")
+TIMED = ("created", "digest")
 
 
 def difference(got: Any, wanted: Any, where: str = "") -> str | None:

@@ -110,7 +110,7 @@ def signed(data: dict[str, Any]) -> bytes:
     from autovoice import manifest
 
     content = dumped(data)
-    sign = getattr(manifest, "signed", None)
+    sign = getattr(manifest, "sealed", None)
     if sign is None or any(isinstance(at(data, p), Raw) for p in places(data)):
         return content
     try:

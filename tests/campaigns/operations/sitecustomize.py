@@ -58,6 +58,8 @@ def install():
             path, _, flags = arguments
             if isinstance(flags, int) and flags & _WRITES and path is not None:
                 count("open", path)
+        elif event == "ctypes.dlsym" and arguments[1] == "renameat2":  # looked up once for each call
+            count(event, os.path.join(root, "renameat2"))
         elif event in _EVENTS:
             below = arguments[1] if event in ("os.remove", "os.rmdir") else -1
             count(event, arguments[_EVENTS[event]], below if isinstance(below, int) else -1)
