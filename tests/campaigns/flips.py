@@ -63,11 +63,6 @@ def difference(got: Any, wanted: Any, where: str = "") -> str | None:
     return None if got == wanted else f"{where}: {str(got)[:80]!r}, not {str(wanted)[:80]!r}"
 
 
-def two_lines(text: str) -> bool:
-    """Whether an error is told as one is: lines of facts and of what to do, no traceback."""
-    return "Traceback" not in text and 1 <= len(text.strip().splitlines()) <= 8
-
-
 class Flips:
     """The project as built, and what an undamaged one comes to by each of the next builds."""
 

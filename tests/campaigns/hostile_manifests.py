@@ -116,7 +116,7 @@ class Hostile:
             fail(f"{kind}: code was executed", number, f"{ended.why}; {what}")
         said = ended.said if kind == "store" else ended.value
         if ended.how == "refused" or (kind == "store" and ended.how == "returned" and ended.value):
-            text = str(said).strip()
+            text = str(said)[max(0, str(said).find("error: ")) :].strip()  # a command tells its plan before
             self.tally.note(f"{kind}: refused")
             if "Traceback" in ended.said:
                 fail(f"{kind}: traceback", number, f"{ended.said[-1500:]}; {what}")
