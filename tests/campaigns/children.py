@@ -138,7 +138,7 @@ def _command(root: Path, arguments: Sequence[str], before: Callable[[], None], s
         sys.modules["__main__"] = importlib.import_module("autovoice.__main__")  # what its workers import first
         before()
         try:
-            sys.modules["__main__"].main(list(arguments))
+            importlib.import_module("autovoice.cli").main(list(arguments))
             code = 0
         except SystemExit as e:
             code = e.code if isinstance(e.code, int) else int(e.code is not None)
@@ -193,7 +193,7 @@ def _end_group(pid: int) -> None:
 class Inline(Executor):
     """Stands in for the executor of worker processes: steps run in the child itself, one after the other."""
 
-    def __init__(self, workers: int, preload: Sequence[str] = ()) -> None: ...
+    def __init__(self, *_: Any) -> None: ...
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
