@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         except KeyboardInterrupt as e:
             text, code = interrupts.text_and_code(e)
             print(text, file=sys.stderr)
-        interrupts.ignore()
-        sys.exit(code)
+    interrupts.ignore()
+    sys.exit(code)
 
 
 def _main(arguments: list[str]) -> int:

@@ -32,23 +32,23 @@ class PlainListener:
 
     def finished(self, planned: Planned, record: Record) -> None:
         self._count()
-        self._tell(planned, seconds(record.seconds))
+        self._tell(self._line(planned, seconds(record.seconds)))
 
     def failed(self, planned: Planned, error: AutovoiceError) -> None:
         self._count()
-        self._tell(planned, "FAILED")
-
-    def _tell(self, planned: Planned, end: str) -> None:
-        print(self._line(planned, end), file=self.out, flush=True)
+        self._tell(self._line(planned, "FAILED"))
 
     def _line(self, planned: Planned, end: str) -> str:
         return f" [{self.done}/{self.total}] {escaped(planned.step.id):<34} {end}"
+
+    def _tell(self, line: str) -> None:
+        print(escaped(line), file=self.out, flush=True)
 
     def skipped(self, planned: Planned, need: str) -> None:
         self._count()
 
     def note(self, text: str) -> None:
-        print(f" note: {text}", file=self.out, flush=True)
+        self._tell(f" note: {text}")
 
     def tick(self) -> None:
         for text in self._notices.new():
@@ -89,13 +89,10 @@ class LiveListener(PlainListener):
         self.running.pop(planned.step.id, None)
         super().failed(planned, error)
 
-    def _tell(self, planned: Planned, end: str) -> None:
+    def _tell(self, line: str) -> None:
         from rich.text import Text
 
-        self.live.console.print(Text(self._line(planned, end)))  # as it is: no markup, no emoji, no colours
-
-    def note(self, text: str) -> None:
-        self.live.console.print(f" note: {text}", highlight=False, markup=False)
+        self.live.console.print(Text(escaped(line)))  # as it is: no markup, no emoji, no colours
 
     def close(self) -> None:
         self.live.stop()

@@ -139,8 +139,10 @@ def test_a_step_is_called_what_it_is(kind: type[PlainListener]) -> None:
         shown.started(planned("[red]:smile:\x1b[2J.build"))
         shown.finished(planned("[red]:smile:\x1b[2J.build"), SimpleNamespace(seconds=1.0))  # type: ignore[arg-type]
         shown.failed(planned("a\nb"), FeedError("no"))
+        shown.note("c\x9bd")
     finally:
         shown.close()
     assert "[red]:smile:\\x1b[2J.build" in out.getvalue()
     assert "a\\nb " in out.getvalue()
+    assert " note: c\\x9bd" in out.getvalue()
     assert "\x1b[2J" not in out.getvalue()
