@@ -6,23 +6,26 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from autovoice import hashing, sources
 from autovoice.driver import Listener, Outcome, run_plan
-from autovoice.errors import AutovoiceError, ChangedError
+from autovoice.errors import ArtefactError, ChangedError, SeveralErrors
 from autovoice.invocation import Invocation
+from autovoice.json_files import read_json
 from autovoice.plan import Plan, Planned, made_as, make_plan
 from autovoice.progress import listener
 from autovoice.recipe import Step
 from autovoice.sources import add_cwd_to_path
 from autovoice.store import Record
+from autovoice.terminal import say
 from autovoice.workers import WorkerExecutor
 
 #: how often a build that finds something changed under it starts over before it gives up
 _PLANS_AGAIN = 2
 
 
-class BuildFailed(AutovoiceError):
+class BuildFailed(SeveralErrors):
     """Some steps failed; each error has been turned into two lines already, in the plan's order."""
 
 
@@ -66,7 +69,7 @@ def _finished(
         changed = [e.path for e in outcome.errors.values() if isinstance(e, ChangedError)]
         if not changed:
             break
-        print(f" {', '.join(dict.fromkeys(changed))}: not what was planned with; planned again", flush=True)
+        say(f" {', '.join(dict.fromkeys(changed))}: not what was planned with; planned again")
         hashing.forget(map(Path, changed))
         sources.forget()
         plan, ran = make_plan(plan.graph, invocation.store, steps), outcome.ran
@@ -124,11 +127,19 @@ def _failure(plan: Plan, outcome: Outcome) -> BuildFailed:
         error = outcome.errors[step]
         fact = error.fact if error.fact.startswith(step) else f"{step}: {error.fact}"
         fix = _named(error.fix, planned.step.component, parts)
-        lines.append(f"{fact}\n  {fix}" if fix else fact)
+        lines.append((fact, fix))
     kept = len(outcome.ran)
     skipped = f", {len(outcome.skipped)} not run" if outcome.skipped else ""
-    lines.append(f"{len(outcome.errors)} of {len(plan.to_run)} steps failed{skipped}; {kept} finished and are kept")
-    return BuildFailed("\n".join(lines))
+    failed = f"{len(outcome.errors)} of {len(plan.to_run)} steps failed{skipped}"
+    return BuildFailed([*lines, (f"{failed}; {kept} finished and are kept", "")])
+
+
+def result_of(path: Path) -> Any:
+    """JSON that a step left in the store. Raises ArtefactError where it is none any more."""
+    try:
+        return read_json(path)
+    except (OSError, ValueError) as e:
+        raise ArtefactError(f"{path}: cannot be read: {e}", "run the same command again: it is made anew") from e
 
 
 def _named(fix: str, component: str, parts: Collection[str]) -> str:

@@ -21,6 +21,7 @@ from autovoice import interrupts, sweep
 from autovoice.config import compose
 from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
 from autovoice.invocation import Invocation
+from autovoice.terminal import guarded, say
 
 #: Hydra's own flags: whatever they ask for is Hydra's to answer
 _HYDRA_FLAGS = (
@@ -42,11 +43,12 @@ _FAILED = "failed"
 def main(argv: Sequence[str] | None = None) -> None:
     """The command. Exits 0, 1 after an error the user can mend, 130 when interrupted, 143 when terminated."""
     interrupts.end_at_once()
-    try:
-        code = _main(list(sys.argv[1:] if argv is None else argv))
-    except KeyboardInterrupt as e:
-        text, code = interrupts.text_and_code(e)
-        print(text, file=sys.stderr)
+    with guarded():
+        try:
+            code = _main(list(sys.argv[1:] if argv is None else argv))
+        except KeyboardInterrupt as e:
+            text, code = interrupts.text_and_code(e)
+            print(text, file=sys.stderr)
     interrupts.ignore()
     sys.exit(code)
 
@@ -57,10 +59,7 @@ def _main(arguments: list[str]) -> int:
     config_dir = Path(args.config_dir) if args.config_dir else None
     try:
         for name in compose.shadowed(config_dir):
-            print(
-                f"warning: {config_dir}/{name} is hidden by the shipped file of that name; rename it",
-                file=sys.stderr,
-            )
+            say(f"warning: {config_dir}/{name} is hidden by the shipped file of that name; rename it", error=True)
         if args.multirun:
             compose.check_sweep(config_dir, args.overrides)
         if any(getattr(args, flag) for flag in _HYDRA_FLAGS):
@@ -124,7 +123,7 @@ def _job(config: DictConfig) -> list[float] | float | None:
     """
     overrides = [o for o in HydraConfig.get().overrides.task]
     folder, optimises = Path(HydraConfig.get().runtime.output_dir), "direction" in HydraConfig.get().sweeper
-    print(f"\n── {' '.join(overrides)}", flush=True)
+    say("", f"── {' '.join(overrides)}")
     try:
         composed = compose.plain(config, overrides)
         invocation = Invocation(composed.data, composed.overrides, composed.lookup)
@@ -161,13 +160,16 @@ class SweepCallback(Callback):
             sys.exit(report(e))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        front = sweep.pareto(Path(config.hydra.sweep.dir))
+        try:
+            front = sweep.pareto(Path(config.hydra.sweep.dir))
+        except AutovoiceError as e:
+            sys.exit(report(e))
         if front:
             print(f"\n{front}", flush=True)
         failed = sorted(Path(config.hydra.sweep.dir).glob(f"*/{_FAILED}"))
         if failed:
             for path in failed:
-                print(f"failed: {path.read_text().strip()}", file=sys.stderr)
+                say(f"failed: {path.read_text(errors='replace').strip()}", error=True)
             sys.stdout.flush()
             sys.stderr.flush()
             sys.exit(1)

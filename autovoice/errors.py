@@ -28,6 +28,15 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
+
+from autovoice.terminal import lines
+
+
+def two_lines(fact: str, fix: str = "") -> str:
+    """A fact and what to do about it, whatever the names in them hold: a line break there makes no line."""
+    return lines(fact, f"  {fix}") if fix else lines(fact)
+
 
 _MEMORY = re.compile(r"out of memory|bad_alloc|\ballocat(?:e|ing|ion)\b", re.IGNORECASE)
 
@@ -41,7 +50,7 @@ class AutovoiceError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        return f"{self.fact}\n  {self.fix}" if self.fix else self.fact
+        return two_lines(self.fact, self.fix)
 
 
 @dataclass(frozen=True)
@@ -53,10 +62,24 @@ class Fault:
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.fact}" + (f"\n  {self.fix}" if self.fix else "")
+        return two_lines(f"{self.where}: {self.fact}", self.fix)
 
 
-class ConfigError(AutovoiceError):
+class SeveralErrors(AutovoiceError):
+    """Several at once, each in two lines of its own; (fact, fix) of each."""
+
+    def __init__(self, errors: Sequence[tuple[str, str]]) -> None:
+        super().__init__("\n".join(two_lines(*e) for e in errors))
+        self.errors = tuple(errors)
+
+    def __str__(self) -> str:
+        return self.fact
+
+    def __reduce__(self) -> tuple[type[SeveralErrors], tuple[Any]]:
+        return type(self), (self.errors,)
+
+
+class ConfigError(SeveralErrors):
     """The configuration cannot be built as it stands; carries every fault found."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
@@ -64,11 +87,10 @@ class ConfigError(AutovoiceError):
         places: dict[tuple[str, str], list[str]] = {}
         for f in faults:
             places.setdefault((f.fact, f.fix), []).append(f.where)
-        merged = (Fault(", ".join(dict.fromkeys(where)), *words) for words, where in places.items())
-        super().__init__("\n".join(str(f) for f in merged))
+        super().__init__([(f"{', '.join(dict.fromkeys(p))}: {fact}", fix) for (fact, fix), p in places.items()])
         self.faults = tuple(faults)
 
-    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Fault, ...]]]:
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[Any]]:
         return type(self), (self.faults,)
 
 

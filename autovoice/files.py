@@ -27,9 +27,16 @@ def write_atomically(path: Path, content: bytes, mode: int | None = None) -> Non
 
 
 @contextmanager
-def atomic_file(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
-    """The same for content that comes piece by piece: an error inside leaves what stood there before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def atomic_file(
+    path: Path, mode: int | None = None, exclusive: bool = False, parents: bool = True
+) -> Iterator[BinaryIO]:
+    """The same for content that comes piece by piece: an error inside leaves what stood there before.
+
+    With `exclusive`, a file that stands there in the end is not replaced: FileExistsError. With `parents`, missing
+    folders are made.
+    """
+    if parents:
+        path.parent.mkdir(parents=True, exist_ok=True)
     sweep_parts(path.parent, path.name)
     part, file = _held_part(path)
     try:
@@ -39,9 +46,23 @@ def atomic_file(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-            os.replace(part, path)
+            _put(part, path, exclusive)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _put(part: Path, path: Path, exclusive: bool) -> None:
+    if not exclusive:
+        os.replace(part, path)
+        return
+    try:
+        os.link(part, path)  # unlike a rename, refused where a file of that name has come meanwhile
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(path):
+            raise FileExistsError(path) from None
+        os.replace(part, path)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -70,7 +91,12 @@ def _copy(source: Path, target: Path) -> None:
 
 def part_of(path: Path) -> Path:
     """A new hidden name beside `path`, for what is to take its place."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    return path.with_name(f".{_stem(path.name)}.{uuid.uuid4().hex[:8]}")
+
+
+def _stem(name: str) -> str:
+    """The name as far as there is room for more: file systems take 255 bytes."""
+    return os.fsdecode(os.fsencode(name)[:245])
 
 
 def _held_part(path: Path) -> tuple[Path, BinaryIO]:
@@ -121,7 +147,7 @@ def parts_in(folder: Path, name: str | None = None) -> list[Path]:
     except OSError:  # nothing there to sweep
         return []
     called = ((n, _PART.fullmatch(n)) for n in names)
-    return [folder / n for n, m in called if m and name in (None, m[1])]
+    return [folder / n for n, m in called if m and (name is None or m[1] == _stem(name))]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from autovoice.machine_locks import Notices
 from autovoice.plan import Planned
 from autovoice.store import Record
 from autovoice.table import seconds
+from autovoice.terminal import escaped, unguarded
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -31,21 +32,23 @@ class PlainListener:
 
     def finished(self, planned: Planned, record: Record) -> None:
         self._count()
-        print(
-            f" [{self.done}/{self.total}] {planned.step.id:<34} {seconds(record.seconds)}",
-            file=self.out,
-            flush=True,
-        )
+        self._tell(self._line(planned, seconds(record.seconds)))
 
     def failed(self, planned: Planned, error: AutovoiceError) -> None:
         self._count()
-        print(f" [{self.done}/{self.total}] {planned.step.id:<34} FAILED", file=self.out, flush=True)
+        self._tell(self._line(planned, "FAILED"))
+
+    def _line(self, planned: Planned, end: str) -> str:
+        return f" [{self.done}/{self.total}] {escaped(planned.step.id):<34} {end}"
+
+    def _tell(self, line: str) -> None:
+        print(escaped(line), file=self.out, flush=True)
 
     def skipped(self, planned: Planned, need: str) -> None:
         self._count()
 
     def note(self, text: str) -> None:
-        print(f" note: {text}", file=self.out, flush=True)
+        self._tell(f" note: {text}")
 
     def tick(self) -> None:
         for text in self._notices.new():
@@ -70,30 +73,26 @@ class LiveListener(PlainListener):
 
         super().__init__(total, out)
         self.running: dict[str, tuple[Planned, float]] = {}
-        self.live = Live(console=Console(file=out), refresh_per_second=8, transient=True, get_renderable=self._view)
+        self.live = Live(
+            console=Console(file=unguarded(out)), refresh_per_second=8, transient=True, get_renderable=self._view
+        )
         self.live.start()
 
     def started(self, planned: Planned) -> None:
         self.running[planned.step.id] = (planned, time.monotonic())
 
     def finished(self, planned: Planned, record: Record) -> None:
-        self._count()
         self.running.pop(planned.step.id, None)
-        self.live.console.print(
-            f" [{self.done}/{self.total}] {planned.step.id:<34} {seconds(record.seconds)}",
-            highlight=False,
-            markup=False,
-        )
+        super().finished(planned, record)
 
     def failed(self, planned: Planned, error: AutovoiceError) -> None:
-        self._count()
         self.running.pop(planned.step.id, None)
-        self.live.console.print(
-            f" [{self.done}/{self.total}] {planned.step.id:<34} FAILED", highlight=False, markup=False
-        )
+        super().failed(planned, error)
 
-    def note(self, text: str) -> None:
-        self.live.console.print(f" note: {text}", highlight=False, markup=False)
+    def _tell(self, line: str) -> None:
+        from rich.text import Text
+
+        self.live.console.print(Text(escaped(line)))  # as it is: no markup, no emoji, no colours
 
     def close(self) -> None:
         self.live.stop()
@@ -107,12 +106,13 @@ class LiveListener(PlainListener):
         lines = []
         for name, (planned, since) in list(self.running.items()):
             last = f", last time {seconds(planned.last_seconds)}" if planned.last_seconds else ""
-            spinner = Spinner("dots", Text(f"{name:<34} {seconds(now - since)}{last}"))
+            spinner = Spinner("dots", Text(f"{escaped(name):<34} {seconds(now - since)}{last}"))
             spinner.start_time = since
             lines.append(spinner)
         return Group(*lines)
 
 
-def listener(total: int, out: TextIO = sys.stdout) -> Listener:
-    """The one that suits where the output goes."""
+def listener(total: int, out: TextIO | None = None) -> Listener:
+    """The one that suits where the output goes; without `out`, that is where everything is printed."""
+    out = sys.stdout if out is None else out
     return LiveListener(total, out) if out.isatty() else PlainListener(total, out)

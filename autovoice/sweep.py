@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autovoice.errors import AutovoiceError, unwritable
+from autovoice.errors import ArtefactError, AutovoiceError, unwritable
+from autovoice.json_files import read_json
 from autovoice.manifest import read_manifest
 from autovoice.measure.gates import least_snr
 from autovoice.spec import OBJECTIVES
@@ -70,8 +71,11 @@ def save(folder: Path, overrides: Sequence[str], found: Mapping[str, float]) -> 
 
 
 def pareto(sweep: Path) -> str:
-    """A table of a sweep's builds, those first that no other build beats in everything; "" where nothing was saved."""
-    jobs = [json.loads(path.read_bytes()) for path in sorted(sweep.glob(f"*/{FILE}"))]
+    """A table of a sweep's builds, those first that no other build beats in everything; "" where nothing was saved.
+
+    Raises ArtefactError for a file that is not as it was saved.
+    """
+    jobs = [_job(path) for path in sorted(sweep.glob(f"*/{FILE}"))]
     names = [n for n in OBJECTIVES if jobs and all(n in j["objectives"] for j in jobs)]
     distinct = {tuple(j["overrides"]): [j["objectives"][n] for n in names] for j in jobs}
     if len(distinct) < 2:
@@ -82,6 +86,20 @@ def pareto(sweep: Path) -> str:
     told = {o: " ".join(one for one in o if one not in shared) for o in distinct}
     rows = [["*" if o in front else "", *(f"{v:.4g}" for v in distinct[o]), told[o]] for o in ordered]
     return table(["", *names, "overrides"], rows) + f"\n * on the Pareto front, {len(front)} of {len(distinct)} builds"
+
+
+def _job(path: Path) -> dict[str, Any]:
+    fix = "remove it, or run the sweep again"
+    try:
+        data = read_json(path)
+    except (OSError, ValueError) as e:
+        raise ArtefactError(f"{path}: cannot be read: {e}", fix) from e
+    overrides, found = (data.get(k) if isinstance(data, dict) else None for k in ("overrides", "objectives"))
+    if not isinstance(overrides, list) or not all(isinstance(o, str) for o in overrides):
+        raise ArtefactError(f"{path}: holds no overrides", fix)
+    if not isinstance(found, dict) or not all(isinstance(v, int | float) for v in found.values()):
+        raise ArtefactError(f"{path}: holds no objectives", fix)
+    return {"overrides": overrides, "objectives": found}
 
 
 def _beats(a: Iterable[float], b: Iterable[float], names: Sequence[str]) -> bool:

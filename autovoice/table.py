@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from autovoice.terminal import escaped
+
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Left-aligned columns, two spaces between them, one before."""
-    lines = [list(header), *(list(r) for r in rows)]
+    lines = [[escaped(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     return "\n".join(
         (" " + "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True))).rstrip() for line in lines

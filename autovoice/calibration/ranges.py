@@ -12,6 +12,7 @@ import numpy as np
 
 from autovoice.errors import CalibrationError, nearest
 from autovoice.files import write_atomically
+from autovoice.json_files import read_json
 
 _LARGEST = float(np.finfo(np.float32).max)
 Ranges = Mapping[str, tuple[float, float]]
@@ -54,8 +55,10 @@ def model_of(path: Path) -> str | None:
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError) as e:
+        data = read_json(path, follow=True)
+    except OSError as e:
+        raise CalibrationError(f"{path}: cannot be read as ranges", e.strerror or str(e)) from e
+    except ValueError as e:
         raise CalibrationError(f"{path}: cannot be read as ranges", str(e)) from e
     if not isinstance(data, dict):
         raise CalibrationError(f"{path}: holds no ranges", '{"ranges": {"tensor": [low, high]}}')
@@ -70,12 +73,22 @@ def ranges_from(data: Any, where: str) -> dict[str, tuple[float, float]]:
     for tensor, pair in data.items():
         pair = pair.tolist() if isinstance(pair, np.ndarray) else pair
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(_is_number(v) for v in pair):
-            raise CalibrationError(f"{where}: the range of '{tensor}' is {pair!r}", "two numbers, [low, high]")
-        low, high = (float(v) for v in pair)
+            fact = f"{where}: the range of '{tensor}' is {repr(pair)[:80]}"
+            raise CalibrationError(fact, "two numbers, [low, high]")
+        low, high = pair
         if not (-_LARGEST <= low <= high <= _LARGEST):
-            raise CalibrationError(f"{where}: the range of '{tensor}' is [{low}, {high}]", "finite, low ≤ high")
-        found[str(tensor)] = (low, high)
+            fact = f"{where}: the range of '{tensor}' is [{_short(low)}, {_short(high)}]"
+            raise CalibrationError(fact, "finite, low ≤ high")
+        found[str(tensor)] = (float(low), float(high))
     return found
+
+
+def _short(value: Any) -> str:
+    """As a float, or the beginning of a whole number that is too large for one."""
+    try:
+        return str(float(value))
+    except OverflowError:
+        return f"{value >> (value.bit_length() - 64)}…"
 
 
 def _is_number(value: Any) -> bool:

@@ -8,9 +8,8 @@ Whatever it yields is checked against the declaration afterwards.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
@@ -18,14 +17,16 @@ from typing import Any
 
 import numpy as np
 
+from autovoice.arrays import ArrayFault, ArrayFile, read_array
+from autovoice.calibration.renaming import check_prefixes
 from autovoice.config.dims import read_dims
 from autovoice.errors import CalibrationError, ConfigError, Fault, choices, nearest
 from autovoice.examples import draw, free_size, solved
+from autovoice.npz import Archive
 
 Sample = tuple[str, dict[str, np.ndarray]]
 #: samples of one input, each with its name, read when its turn comes
 Column = list[tuple[str, Callable[[], np.ndarray]]]
-_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 #: how alike two names of components are that are one, misspelt
 _NEAR = 0.85
 
@@ -39,21 +40,17 @@ def npz(files: Mapping[str, Path], component: str, inputs: Mapping[str, Any]) ->
     if len(files) != 1:
         raise CalibrationError(f"calibration.files means {len(files)} files", "this source reads one npz")
     ((_, path),) = files.items()
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except _UNREADABLE as e:
-        raise _unreadable(path, "npz") from e
-    if isinstance(archive, np.ndarray):
-        raise CalibrationError(f"{path}: is one array, not an npz", "np.savez(path, **{'component/input': array})")
-    with archive:
-        own = _recorded(archive.files, component, inputs, path)
+    with _readable(path, "np.savez(path, **{'component/input': array})"), Archive(path) as archive:
+        own = _recorded(archive.names, component, inputs, path)
         yield from _rows({i: _column(archive, path, names, len(inputs[i]["shape"])) for i, names in own.items()})
 
 
-def _unreadable(path: Path, kind: str, entry: str = "") -> CalibrationError:
-    where = f"{path}: '{entry}'" if entry else f"{path}"
-    fix = "it is empty, cut short or damaged, or holds pickled objects, which are refused: write it again"
-    return CalibrationError(f"{where}: cannot be read as {kind}", fix)
+@contextmanager
+def _readable(path: Path, fix: str) -> Iterator[None]:
+    try:
+        yield
+    except ArrayFault as e:
+        raise CalibrationError(f"{path}: {e}", f"write it again: {fix}; pickled objects are refused") from e
 
 
 def _recorded(entries: Sequence[str], component: str, inputs: Mapping[str, Any], path: Path) -> dict[str, list[str]]:
@@ -62,8 +59,10 @@ def _recorded(entries: Sequence[str], component: str, inputs: Mapping[str, Any],
     own: dict[str, list[str]] = {}
     for entry in sorted(e for e in entries if e.startswith(prefix)):
         own.setdefault(entry.removeprefix(prefix).partition("/")[0], []).append(entry)
-    owners = {e.partition("/")[0] for e in entries}
+    if not own or not own.keys() <= inputs.keys():
+        check_prefixes(entries, component, inputs, path)
     if not own:
+        owners = {e.partition("/")[0] for e in entries}
         raise CalibrationError(f"{path}: has no samples of '{component or 'the pipeline'}'", nearest(component, owners))
     for name in own:
         if name not in inputs:
@@ -82,25 +81,19 @@ def _check_spelling(entries: Sequence[str], component: str, missing: Collection[
             raise CalibrationError(fact, f"call it '{component}/{name}', or give both")
 
 
-def _column(archive: Any, path: Path, names: Sequence[str], rank: int) -> Column:
+def _column(archive: Archive, path: Path, names: Sequence[str], rank: int) -> Column:
     """All samples of one input. Entries of one sample are read one at a time, stacked ones at once."""
     single = [n for n in names if n.rpartition("/")[2].isdigit()]
-    column: Column = [(n, partial(_entry, archive, path, n, rank)) for n in single]
+    column: Column = [(n, partial(_entry, archive, n, rank)) for n in single]
     for name in names:
         if name not in single:
-            column += _unstacked(_member(archive, path, name), rank, name, str(path))
+            _check_axes(archive.header(name).shape, rank, name, path)
+            column += _unstacked(archive.read(name), rank, name)
     return column
 
 
-def _member(archive: Any, path: Path, name: str) -> np.ndarray:
-    try:
-        return np.asarray(archive[name])
-    except _UNREADABLE as e:
-        raise _unreadable(path, "npz", name) from e
-
-
-def _entry(archive: Any, path: Path, name: str, rank: int) -> np.ndarray:
-    return _batched(_member(archive, path, name), rank)
+def _entry(archive: Archive, name: str, rank: int) -> np.ndarray:
+    return _batched(archive.read(name), rank)
 
 
 def npy_folder(files: Mapping[str, Path], component: str, inputs: Mapping[str, Any]) -> Iterator[Sample]:
@@ -116,7 +109,7 @@ def npy_folder(files: Mapping[str, Path], component: str, inputs: Mapping[str, A
         if first not in inputs:
             raise CalibrationError(f"{path}: '{first}' is no input of {component}", nearest(first, inputs))
         rank = len(inputs[first]["shape"])
-        found = [(name, partial(_file, path, rank))] if rest else _unstacked(_npy(path), rank, name, str(path))
+        found = [(name, partial(_file, path, rank))] if rest else _stacked(path, rank, name)
         columns.setdefault(first, []).extend(found)
     if not columns:
         wanted = choices(f"{i}.npy or {i}/*.npy" for i in inputs)
@@ -124,22 +117,25 @@ def npy_folder(files: Mapping[str, Path], component: str, inputs: Mapping[str, A
     yield from _rows(columns)
 
 
-def _npy(path: Path) -> np.ndarray:
-    try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except _UNREADABLE as e:
-        raise _unreadable(path, "npy") from e
+def _stacked(path: Path, rank: int, name: str) -> Column:
+    with _readable(path, "np.save(path, array)"), ArrayFile(path) as file:
+        _check_axes(file.header.shape, rank, name, path)
+        return _unstacked(file.read(), rank, name)
 
 
 def _file(path: Path, rank: int) -> np.ndarray:
-    return _batched(_npy(path), rank)
+    with _readable(path, "np.save(path, array)"):
+        return _batched(read_array(path), rank)
 
 
-def _unstacked(array: np.ndarray, rank: int, name: str, path: str) -> Column:
-    """[N, …] → N samples; where a sample's own batch axis was left out, it is put back."""
-    if array.ndim not in (rank, rank + 1):
+def _check_axes(shape: Sequence[int], rank: int, name: str, path: Path) -> None:
+    if len(shape) not in (rank, rank + 1) or not shape:
         fix = f"one sample has {rank} axes, and a first one counts samples; the batch axis may be left out"
-        raise CalibrationError(f"{path}: '{name}' has shape {list(array.shape)}", fix)
+        raise CalibrationError(f"{path}: '{name}' has shape {list(shape)}", fix)
+
+
+def _unstacked(array: np.ndarray, rank: int, name: str) -> Column:
+    """[N, …] → N samples; where a sample's own batch axis was left out, it is put back."""
     parts = [array[i : i + 1] if array.ndim == rank else array[i] for i in range(len(array))]
     return [(f"{name}[{i}]", partial(np.asarray, part)) for i, part in enumerate(parts)]
 

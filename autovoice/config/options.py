@@ -4,14 +4,14 @@ OPTIONS = {
     "build": ("targets", "workers", "keep_going", "timed", "objectives"),
     "convert": (
         *("input", "output", "speaker", "folder", "seed", "transpose", "f0_min", "f0_max"),
-        *("sampling_temperature", "output_sample_rate"),
+        *("sampling_temperature", "output_sample_rate", "overwrite"),
     ),
-    "run": ("feeds", "output", "folder"),
-    "calibration_data": ("input", "output", "samples", "selection", "seed"),
+    "run": ("feeds", "output", "overwrite", "folder"),
+    "calibration_data": ("input", "output", "overwrite", "samples", "selection", "seed"),
     "benchmark": ("targets", "benchmark", "folder"),
     "inspect": ("targets",),
     "sensitivity": ("targets",),
-    "search": ("targets", "output"),
+    "search": ("targets", "output", "overwrite"),
     "gc": ("dry_run",),
 }
 EVERY = frozenset(name for names in OPTIONS.values() for name in names)

@@ -42,6 +42,7 @@ class Settings:
     feeds: Path | None
     input: Path | None
     output: Path | None
+    overwrite: bool
     folder: Path | None
     engine_folders: Mapping[str, Path]
     shared_engines: Path | None
@@ -71,6 +72,7 @@ def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
         feeds=path("feeds"),
         input=path("input"),
         output=path("output"),
+        overwrite=r.take("overwrite", bool, False),
         folder=path("folder"),
         engine_folders=_engine_folders(r),
         shared_engines=_folder(paths, "tensorrt_engines"),

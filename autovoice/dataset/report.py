@@ -9,6 +9,7 @@ import numpy as np
 
 from autovoice.dataset.write import Dataset, Statistics
 from autovoice.table import table
+from autovoice.terminal import escaped
 
 #: below this many samples, ranges depend on which ones were taken
 ENOUGH = 100
@@ -22,7 +23,7 @@ def summary(data: Dataset, coverage: Mapping[str, Any], wanted: int) -> str:
     ranged = {n: c for n, c in coverage.items() if _ranged(c)}
     covered = [_covered(name, c) for name, c in ranged.items()]
     warned = [f" warning: {w}" for w in (*_few(len(data.samples), wanted), *_uncovered(ranged))]
-    return "\n".join([table(columns, _rows(data)), "", *covered, *warned])
+    return "\n".join([table(columns, _rows(data)), "", *map(escaped, (*covered, *warned))])
 
 
 def _rows(data: Dataset) -> Iterator[list[str]]:

@@ -12,7 +12,7 @@ import json
 import math
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ from autovoice.calibration.observe import Histogram
 from autovoice.calibration.samples import entries_of, sample_files
 from autovoice.dataset.select import features_of
 from autovoice.errors import CalibrationError
-from autovoice.files import atomic_file
 from autovoice.graph import Graph
 from autovoice.hashing import uncached_sha256
 from autovoice.npz import read_npz
+from autovoice.output import Output
 from autovoice.recipe import Step
 from autovoice.recipe.calibration import SAMPLES, activations, pipeline_samples, sample_needs, sample_reads, upstream
 from autovoice.recipe.component import source
@@ -162,10 +162,10 @@ def manifest_of(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def write_dataset(path: Path, candidates: Candidates, chosen: Iterable[int], about: Mapping[str, Any]) -> Dataset:
-    """Write `path` and the manifest beside it, both or neither. Raises CalibrationError, and OSError for the disk."""
-    data = Dataset([], {})
-    with atomic_file(path) as file, atomic_file(manifest_of(path)) as manifest:
+def write_dataset(output: Output, candidates: Candidates, chosen: Iterable[int], about: Mapping[str, Any]) -> Dataset:
+    """Write the output and the manifest beside it, or neither. Raises CalibrationError, StoreError for the disk."""
+    data, path = Dataset([], {}), output.path
+    with output.open() as file, replace(output, path=manifest_of(path)).open() as manifest:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for number, index in enumerate(chosen):
                 data.samples.append(_write_sample(archive, data, candidates, number, index))

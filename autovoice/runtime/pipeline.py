@@ -180,6 +180,10 @@ class Pipeline:
             found = {name: wires[name] for name in wanted}
             return found if on_device else on_host(found)
 
+    def check(self, feeds: Mapping[str, Array]) -> None:
+        """Raise FeedError for feeds that `run` would refuse; their values are not looked at."""
+        self._binder.bind(feeds)
+
     def put(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Feeds where the engines that read them want them, to be run many times."""
         placed = dict(feeds)

@@ -31,6 +31,7 @@ from autovoice.runtime.pipeline import Pipeline
 from autovoice.spec import BuildSpec, Component, Dim
 from autovoice.table import table
 from autovoice.tasks.run import loaded
+from autovoice.terminal import say
 
 WHOLE = "end to end"
 Arrays = dict[str, np.ndarray]
@@ -62,10 +63,10 @@ def run(invocation: Invocation) -> int:
         except (BuildFailed, AutovoiceError) as e:
             notes.append(f" note: no {contender.name}: {str(e).splitlines()[0]}")
     print(_shown(settings, found, [c.name for c in invocation.graph.components]))
-    print("\n".join([*notes, f" {_where()}, medians of {settings.runs} calls after {settings.warm_up}, in ms"]))
+    say(*notes, f" {_where()}, medians of {settings.runs} calls after {settings.warm_up}, in ms")
     path = folder / "benchmark.json"
     write_atomically(path, json.dumps(_data(settings, found) | {"in_place": list(in_place)}, indent=1).encode() + b"\n")
-    print(path)
+    say(str(path))
     return 0
 
 

@@ -18,6 +18,7 @@ from autovoice.spec import AUDIO_METRICS, SNR_EQUAL, Component
 from autovoice.store import Record
 from autovoice.table import megabytes, seconds, table
 from autovoice.tasks.plan import headline, shown
+from autovoice.terminal import escaped, say
 
 
 def run(invocation: Invocation) -> int:
@@ -37,11 +38,11 @@ def build_and_tell(invocation: Invocation) -> Built:
         built = build(invocation)
     manifest = built.folder / "manifest.json"
     if working:
-        print(f"\n{summary(built)}\n{manifest}", flush=True)
+        print(f"\n{summary(built)}\n{escaped(str(manifest))}", flush=True)
         return built
     done = f"{'restored' if existed else 'wrote'} {', '.join(built.written)}" if built.written else "nothing to do"
     line = f"{invocation.title}: {done}, {len(built.plan.steps)} steps reused → {manifest}"
-    print("\n".join([*invocation.graph.spec.notes, line]), flush=True)
+    say(*invocation.graph.spec.notes, line)
     return built
 
 
@@ -59,7 +60,7 @@ def summary(built: Built) -> str:
     notes = dict.fromkeys(n for c in components for n in _notes(c, built))
     told = [*_calibrated(built), *_standing_by(components, built), *_elsewhere(components, built), *notes]
     told += dict.fromkeys(_noted(built))
-    return "\n".join([table(columns, rows), *told])
+    return "\n".join([table(columns, rows), *map(escaped, told)])
 
 
 def _row(c: Component, built: Built) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,12 +22,16 @@ from autovoice.dataset.write import (
     manifest_of,
     write_dataset,
 )
-from autovoice.errors import ConfigError, Fault, StoreError, nearest
+from autovoice.errors import ConfigError, Fault, nearest
 from autovoice.invocation import Invocation
+from autovoice.json_files import read_json
+from autovoice.output import Output
 from autovoice.spec import Calibration, Target
 from autovoice.store import Record
 from autovoice.table import megabytes
 from autovoice.tasks.plan import tell
+from autovoice.tasks.run import output_of
+from autovoice.terminal import say
 
 EXAMPLE = "autovoice task=calibration_data input=my_recordings/ output=data.npz samples=100"
 #: candidates for a sample, and the most of them that are drawn for the sake of choice alone
@@ -56,6 +59,7 @@ def run(invocation: Invocation) -> int:
     request = _request(invocation)
     invocation.check()
     calibration = _calibration(invocation, request)
+    output = _output(invocation, request, calibration)
     tell(invocation.graph)
     store = invocation.store
     with store.in_use():
@@ -66,13 +70,11 @@ def run(invocation: Invocation) -> int:
         chosen = _chosen(request, candidates, dims)
         coverage = coverage_of([candidates.sizes[i] for i in chosen], dims)
         about = _about(invocation, request, calibration, records, len(candidates.files)) | {"coverage": coverage}
-        try:
-            data = write_dataset(request.output, candidates, chosen, about)
-        except OSError as e:
-            raise StoreError(f"{request.output}: {e.strerror}", "output=/another/folder/data.npz") from e
+        data = write_dataset(output, candidates, chosen, about)
     size, drawn = megabytes(request.output.stat().st_size), len(candidates.files)
-    print(f"{request.output}: {len(chosen)} of {drawn} candidates ({request.selection}), {size}\n")
-    print(f"{summary(data, coverage, request.samples)}\n{manifest_of(request.output)}\n{_use(invocation, request)}")
+    say(f"{request.output}: {len(chosen)} of {drawn} candidates ({request.selection}), {size}", "")
+    print(summary(data, coverage, request.samples))
+    say(str(manifest_of(request.output)), _use(invocation, request))
     return 0
 
 
@@ -98,29 +100,30 @@ def _request(invocation: Invocation) -> Request:
         fact = f"unknown selection '{request.selection}'"
         r.fault("selection", fact, nearest(request.selection, SELECTIONS))
     r.faults += [Fault("output", "task=calibration_data needs output=", EXAMPLE)] if output is None else []
-    r.faults += list(_unwritable(request.output)) if output is not None else []
+    if output is not None and request.output.suffix != ".npz":
+        fix = f"output={request.output.with_suffix('.npz') if request.output.name else 'data.npz'}"
+        r.faults.append(Fault("output", f"{request.output} is no .npz file", fix))
     if r.faults:
         raise ConfigError(r.faults)
     return request
 
 
-def _unwritable(path: Path) -> Iterator[Fault]:
-    if path.suffix != ".npz":
-        yield Fault(
-            "output", f"{path} is no .npz file", f"output={path.with_suffix('.npz') if path.name else 'data.npz'}"
-        )
-    elif not path.parent.is_dir():
-        yield Fault("output", f"there is no folder {path.parent}", f"mkdir -p {shlex.quote(str(path.parent))}")
-    elif path.is_dir():
-        yield Fault("output", f"{path} is a folder", f"output={path / 'data.npz'}")
-    elif manifest_of(path).exists() and not _is_manifest(manifest_of(path)):
-        fact = f"its manifest {manifest_of(path)} would replace a file that is none"
-        yield Fault("output", fact, "move it away, or give another name: output=other.npz")
+def _output(invocation: Invocation, request: Request, calibration: Calibration) -> Output:
+    """The dataset's file, which can be written and has room for its manifest. Raises ConfigError."""
+    output = output_of(invocation, {f"calibration.files ({n})": p for n, p in calibration.files})
+    manifest = replace(output, path=manifest_of(request.output))
+    faults = [f for f in (output.fault(), manifest.fault()) if f is not None][:1]
+    if manifest.target.is_file() and not _is_manifest(manifest.target):
+        fact = f"its manifest {manifest.path} would replace a file that is none"
+        faults = [Fault("output", fact, "move it away, or give another name: output=other.npz")]
+    if faults:
+        raise ConfigError(faults)
+    return output
 
 
 def _is_manifest(path: Path) -> bool:
     try:
-        data = json.loads(path.read_bytes())
+        data = read_json(path, follow=True)
     except (OSError, ValueError):
         return False
     return isinstance(data, dict) and {"samples", "selection", "provenance"} <= data.keys()

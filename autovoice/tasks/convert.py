@@ -9,33 +9,36 @@ from autovoice.config.reader import Reader
 from autovoice.errors import AudioError, ConfigError, Fault
 from autovoice.invocation import Invocation
 from autovoice.table import seconds
-from autovoice.tasks.run import loaded
+from autovoice.tasks.run import loaded, output_of
+from autovoice.terminal import say
 
 if TYPE_CHECKING:
-    from autovoice.voice.convert import ConvertRequest
+    from autovoice.voice.request import ConvertRequest
 
 
 def run(invocation: Invocation) -> int:
-    from autovoice.voice.convert import check_files, check_request, convert
+    from autovoice.voice.convert import check_files, convert
+    from autovoice.voice.request import check_request
 
     request = _request(invocation)
     check_request(request)
+    output_of(invocation, request.reads).check()
     check_files(request)
     with loaded(invocation) as pipeline:
         result = convert(pipeline, request)
     scaled = " scaled down to 1" if result.scaled else ""
-    print(
+    say(
         f"{result.output}: {result.seconds_out:.3f} s at {result.sample_rate} Hz from {result.seconds_in:.3f} s, "
         f"{result.frames} frames, {result.voiced_share:.0%} voiced, peak {result.peak:.2f}{scaled}, "
-        f"{result.realtime_factor:.1f}× real time"
+        f"{result.realtime_factor:.1f}× real time",
+        "  " + ", ".join(f"{stage} {seconds(t)}" for stage, t in result.timings.items()),
     )
-    print("  " + ", ".join(f"{stage} {seconds(t)}" for stage, t in result.timings.items()))
     return 0
 
 
 def _request(invocation: Invocation) -> ConvertRequest:
     """The options of this task. Raises ConfigError for a wrong kind of value, AudioError for a missing file name."""
-    from autovoice.voice.convert import ConvertRequest
+    from autovoice.voice.request import ConvertRequest
 
     faults: list[Fault] = []
     r = Reader(invocation.data, "", faults)
@@ -43,6 +46,7 @@ def _request(invocation: Invocation) -> ConvertRequest:
     request = ConvertRequest(
         input=source or Path(),
         output=target or Path(),
+        overwrite=invocation.settings.overwrite,
         speaker=r.take("speaker", str, None),
         transpose=r.take("transpose", float, 0.0),
         sampling_temperature=r.take("sampling_temperature", float, 1.0),

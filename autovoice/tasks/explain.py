@@ -9,6 +9,7 @@ from __future__ import annotations
 from autovoice.invocation import Invocation
 from autovoice.plan import changed
 from autovoice.tasks.plan import headline
+from autovoice.terminal import say
 
 
 def run(invocation: Invocation) -> int:
@@ -20,7 +21,7 @@ def run(invocation: Invocation) -> int:
         if wanted and planned.step.component not in wanted:
             continue
         verb = "reuse" if planned.record is not None else "run"
-        print(f"\n {planned.step.id}  {verb}  key {planned.key[:12]}")
+        say("", f" {planned.step.id}  {verb}  key {planned.key[:12]}")
         before = last.get(planned.step.id)
         reasons = planned.why
         if planned.record is not None and before is not None and before["key"] != planned.key:
@@ -29,9 +30,9 @@ def run(invocation: Invocation) -> int:
                 "built like this before: that artefact is reused",
             )
         for why in reasons:
-            print(f"   {why}")
+            say(f"   {why}")
         covers = ", ".join(
             f"{len(planned.inputs[part])} {part}" for part in ("fields", "needs", "files", "code", "tools")
         )
-        print(f"   the key covers {covers}")
+        say(f"   the key covers {covers}")
     return 0

@@ -12,13 +12,14 @@ from autovoice.invocation import Invocation
 from autovoice.manifest import NAME, read_manifest
 from autovoice.store import Store, store_error
 from autovoice.table import megabytes
+from autovoice.terminal import say
 
 
 def run(invocation: Invocation) -> int:
     outputs, dry = invocation.settings.outputs, invocation.settings.dry_run
     store = invocation.store
     if not store.root.is_dir():
-        print(f"{store.root}: no store, nothing to remove")
+        say(f"{store.root}: no store, nothing to remove")
         return 0
     if not dry:
         store.prepare()
@@ -30,9 +31,9 @@ def run(invocation: Invocation) -> int:
             told = f"{os.path.relpath(path, store.root)}  {megabytes(_size(path))}"
             if not dry:
                 _remove(path, store)
-            print(f" {'would remove' if dry else 'removed'} {told}")
+            say(f" {'would remove' if dry else 'removed'} {told}")
     verb = "would be freed; autovoice task=gc dry_run=false removes it" if dry else "freed"
-    print(f"{len(garbage)} entries, {megabytes(size)} {verb}; {len(kept)} steps in use by manifests under {outputs}")
+    say(f"{len(garbage)} entries, {megabytes(size)} {verb}; {len(kept)} steps in use by manifests under {outputs}")
     return 0
 
 

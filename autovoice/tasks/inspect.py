@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from autovoice.errors import AutovoiceError
+from autovoice.errors import ArtefactError, AutovoiceError
 from autovoice.invocation import Invocation
+from autovoice.json_files import read_json
 from autovoice.plan import Planned
 from autovoice.recipe import engine_of
 from autovoice.spec import Component
 from autovoice.store import Record
 from autovoice.table import table
+from autovoice.terminal import escaped
 
 #: what the name of a build's list of layers ends in
 LAYERS = ".layers.json"
@@ -40,7 +41,7 @@ def _record(invocation: Invocation, c: Component, planned: Planned) -> Record:
 def _told(invocation: Invocation, c: Component, record: Record) -> Iterator[str]:
     delivered = record.result["delivered"]
     by = f", told by the {delivered['told_by']}" if "told_by" in delivered else ""
-    yield f"{c.name}: {record.result['engine']}, {c.backend.name}, asked {c.precision.name}{by}"
+    yield escaped(f"{c.name}: {record.result['engine']}, {c.backend.name}, asked {c.precision.name}{by}")
     for kind, words in (
         ("file", "computes in"),
         ("heavy", "convolutions and products in"),
@@ -52,7 +53,11 @@ def _told(invocation: Invocation, c: Component, record: Record) -> Iterator[str]
     if name is None:
         yield " no layers to show: its engine is a graph, or was built for another machine"
         return
-    layers = json.loads((invocation.store.folder(record.key) / name).read_bytes())
+    path = invocation.store.folder(record.key) / name
+    try:
+        layers = read_json(path)
+    except (OSError, ValueError) as e:
+        raise ArtefactError(f"{path}: cannot be read: {e}", "run the build again: it restores the file") from e
     yield table(
         ["layer", "kind", "reads", "writes", "ms", "tactic"], [_row(x) for x in layers if x["nodes"] or x["ms"]]
     )

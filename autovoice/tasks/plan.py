@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from autovoice.graph import Graph
 from autovoice.invocation import Invocation
 from autovoice.plan import Plan, Planned
+from autovoice.terminal import escaped, lines, say
 
 
 def run(invocation: Invocation) -> int:
@@ -20,14 +21,14 @@ def run(invocation: Invocation) -> int:
 def headline(invocation: Invocation) -> str:
     """`voice_conversion on onnxruntime, fp16: 32 steps, 9 to run, 23 reused`, below what was chosen for the user."""
     steps, left = len(invocation.plan.steps), len(invocation.plan.to_run)
-    lines = [*invocation.graph.spec.notes, f"{invocation.title}: {steps} steps, {left} to run, {steps - left} reused"]
-    return "\n".join(lines)
+    counted = f"{invocation.title}: {steps} steps, {left} to run, {steps - left} reused"
+    return lines(*invocation.graph.spec.notes, counted)
 
 
 def tell(graph: Graph) -> None:
     """Print what was chosen for the user, where no headline says it."""
-    for note in graph.spec.notes:
-        print(note, flush=True)
+    if graph.spec.notes:
+        say(*graph.spec.notes)
 
 
 def shown(plan: Plan, only_runs: bool = False) -> str:
@@ -39,10 +40,10 @@ def shown(plan: Plan, only_runs: bool = False) -> str:
     groups = [("pipeline", plan.of("")), *((name, plan.of(name)) for name in components)]
     blocks = [(name, _lines(steps, only_runs)) for name, steps in groups]
     wide = max(len(name) for name, _ in blocks)
-    names = max((len(line[0]) for _, lines in blocks for line in lines), default=0)
+    names = max((len(line[0]) for _, rows in blocks for line in rows), default=0)
     text = []
-    for name, lines in blocks:
-        shown = [f"{steps:<{names}}  {verb:<5}  {why}" for steps, verb, why in lines] or ["nothing to do"]
+    for name, rows in blocks:
+        shown = [f"{steps:<{names}}  {verb:<5}  {why}" for steps, verb, why in rows] or ["nothing to do"]
         text += [_cut(f" {name if i == 0 else '':<{wide}}  {line}") for i, line in enumerate(shown)]
     return "\n".join(text)
 
@@ -66,5 +67,6 @@ def reason(planned: Planned, most: int = 2) -> str:
 
 def _cut(line: str) -> str:
     """To the width of a terminal; in full anywhere else."""
+    line = escaped(line)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(line)
     return line if len(line) <= width else line[: width - 1] + "…"

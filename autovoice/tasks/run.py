@@ -2,34 +2,68 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
+from autovoice.arrays import ArrayFault
+from autovoice.calibration.renaming import named, unnamed
 from autovoice.config.mismatch import KEY as ON_MISMATCH
 from autovoice.engine_folder import OWN, engine_folder
-from autovoice.errors import ArtefactError, FeedError, StaleError, StoreError
-from autovoice.files import write_atomically
+from autovoice.errors import ArtefactError, FeedError, StaleError
 from autovoice.invocation import Invocation
 from autovoice.manifest import read_manifest
-from autovoice.npz import npz_bytes, read_npz
+from autovoice.npz import WRITE, Archive, write_npz
+from autovoice.output import KEY, Output, strings
 from autovoice.runtime.pipeline import Pipeline
 from autovoice.spec import FAIL, REBUILD
+from autovoice.terminal import say
 
 
 def run(invocation: Invocation) -> int:
     s = invocation.settings
     if s.feeds is None or s.output is None:
         raise FeedError("task=run needs feeds= and output=", "autovoice task=run feeds=in.npz output=out.npz")
-    feeds = read_npz(s.feeds)
-    with loaded(invocation) as pipeline:
-        outputs = pipeline.run(feeds)
-    try:
-        write_atomically(s.output, npz_bytes(outputs))
-    except OSError as e:
-        raise StoreError(f"{s.output}: {e.strerror}", "output=/another/file.npz") from e
+    output = output_of(invocation, {"feeds": s.feeds})
+    output.check()
+    with _opened(s.feeds) as archive, loaded(invocation) as pipeline:
+        outputs = pipeline.run(_feeds(s.feeds, archive, pipeline))
+    with output.open() as file:
+        write_npz(file, outputs)
     for name, value in outputs.items():
-        print(f"{s.output}: {name} {value.dtype} {list(value.shape)}")
+        say(f"{s.output}: {name} {value.dtype} {list(value.shape)}")
     return 0
+
+
+def output_of(invocation: Invocation, inputs: Mapping[str, Path]) -> Output:
+    """The file that `output=` names: none of these inputs, of what else the configuration names, or of the store."""
+    s = invocation.settings
+    assert s.output is not None
+    named = {where: Path(text) for where, text in strings(invocation.data) if where != KEY}
+    return Output(s.output, s.overwrite, {**inputs, **named}, (s.outputs / "store", *([s.folder] if s.folder else [])))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Archive]:
+    """The archive of the feeds. Raises FeedError for whatever is wrong with it, now or when it is read."""
+    try:
+        with Archive(path) as archive:
+            yield archive
+    except ArrayFault as e:
+        raise FeedError(f"{path}: {e}", WRITE if path.exists() else "feeds=/path/to/in.npz") from e
+
+
+def _feeds(path: Path, archive: Archive, pipeline: Pipeline) -> dict[str, np.ndarray]:
+    """The arrays, when their names, types and sizes have been found to fit: what does not takes no memory."""
+    headers = {name: archive.header(name) for name in archive.names}
+    nameless = unnamed(headers.keys() - set(pipeline.input_names))
+    if nameless:
+        fact = f"{path}: has '{nameless[0]}', an array saved without a name"
+        raise FeedError(fact, named(path, nameless, pipeline.input_names))
+    pipeline.check({name: header.stand_in() for name, header in headers.items()})
+    return {name: archive.read(name) for name in archive.names}
 
 
 def loaded(invocation: Invocation) -> Pipeline:
@@ -43,7 +77,7 @@ def loaded(invocation: Invocation) -> Pipeline:
     except StaleError as e:
         pipeline = Pipeline.load(_built_again(invocation, folder, e))
     for note in pipeline.notes:
-        print(f" {note}", flush=True)
+        say(f" {note}")
     return pipeline
 
 
@@ -53,14 +87,14 @@ def _named(invocation: Invocation) -> Path | None:
     name = str((invocation.data.get("pipeline") or {}).get("name"))
     found = engine_folder(name, settings.engine_folders, settings.shared_engines)
     for warning in found.warnings:
-        print(f"warning: {warning}", file=sys.stderr, flush=True)
+        say(f"warning: {warning}", error=True)
     if found.path is None:
         return None
     held = read_manifest(found.path)["pipeline"]
     if held != name:
         fix = f"tensorrt.{name}.engine_dir=/its/own/folder, or {found.said_by}=null"
         raise ArtefactError(f"{found.said_by}: '{found.path}' holds engines of {held}, not of {name}", fix)
-    print(f"engines: {found.path} ({found.said_by})", flush=True)
+    say(f"engines: {found.path} ({found.said_by})")
     return found.path
 
 
@@ -68,7 +102,7 @@ def _built(invocation: Invocation, how: str = OWN) -> Path:
     from autovoice.tasks.build import build_and_tell
 
     folder = build_and_tell(invocation).folder
-    print(f"engines: {folder} ({how})", flush=True)
+    say(f"engines: {folder} ({how})")
     return folder
 
 
@@ -88,5 +122,5 @@ def _built_again(invocation: Invocation, folder: Path, error: StaleError) -> Pat
     """The folder of the whole configuration, built here and now. Raises the error where that is another pipeline's."""
     if read_manifest(folder)["pipeline"] != invocation.graph.spec.pipeline.name:
         raise error
-    print(f"{error.fact}: built again here ({ON_MISMATCH}={REBUILD})", flush=True)
+    say(f"{error.fact}: built again here ({ON_MISMATCH}={REBUILD})")
     return _built(Invocation(invocation.data, invocation.overrides, invocation.lookup), "built again")

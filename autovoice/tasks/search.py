@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,23 +10,26 @@ from typing import Any
 
 import yaml
 
-from autovoice.builds import run_steps
+from autovoice.builds import result_of, run_steps
 from autovoice.config.options import EVERY
-from autovoice.errors import AutovoiceError, ConfigError, Fault, StoreError
-from autovoice.files import write_atomically
+from autovoice.errors import AutovoiceError, ConfigError, Fault
 from autovoice.invocation import Invocation
+from autovoice.output import Output
 from autovoice.recipe.search import search_steps
 from autovoice.recipe.step import policy
 from autovoice.spec import Component
 from autovoice.steps.names import FOUND
 from autovoice.tasks.plan import tell
+from autovoice.tasks.run import output_of
 from autovoice.tasks.sensitivity import quantized
+from autovoice.terminal import escaped, say
 
 
 def run(invocation: Invocation) -> int:
     """Write the policies found. Raises AutovoiceError where even nothing quantized misses the gate."""
     invocation.check()
-    target = _target(invocation)
+    output = _output(invocation)
+    target = output.path
     components = quantized(invocation)
     tell(invocation.whole_graph)
     steps = search_steps(invocation.whole_graph, components)
@@ -39,29 +41,26 @@ def run(invocation: Invocation) -> int:
     if missed:
         fact = f"no exclusion meets the gate: {'; '.join(missed)}"
         raise AutovoiceError(fact, "gate.component asks for more than the component gives with nothing quantized")
-    try:
-        write_atomically(target, yaml_of(invocation, components, results, lines, target).encode())
-    except OSError as e:
-        raise StoreError(f"{target}: {e.strerror}", "output=/another/file.yaml") from e
-    print("\n".join(lines))
-    print(f"{target}: {_command(target, invocation)}")
+    with output.open() as file:
+        file.write(yaml_of(invocation, components, results, lines, target).encode())
+    say(*lines, f"{target}: {_command(target, invocation)}")
     return 0
 
 
-def _target(invocation: Invocation) -> Path:
+def _output(invocation: Invocation) -> Output:
     path = invocation.settings.output
     if path is None:
         fix = "output=my/conf/experiment/quantized.yaml; then experiment=quantized selects it"
         raise ConfigError([Fault("output", "task=search needs a file to write to", fix)])
     if path.suffix != ".yaml":
         raise ConfigError([Fault("output", f"{path} is no .yaml file", f"output={path.with_suffix('.yaml')}")])
-    if not path.parent.is_dir():
-        raise AutovoiceError(f"{path}: the folder {path.parent} does not exist", f"mkdir -p {path.parent}")
-    return path
+    output = output_of(invocation, {})
+    output.check()
+    return output
 
 
 def _result(invocation: Invocation, key: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((invocation.store.folder(key) / FOUND).read_bytes())
+    found: dict[str, Any] = result_of(invocation.store.folder(key) / FOUND)
     return found
 
 
@@ -85,9 +84,9 @@ def yaml_of(
 ) -> str:
     """A file of the group `experiment`: the policies found, over whatever the components say themselves."""
     data = {"component": {c.name: {"quantize": _policy(c, results[c.name])} for c in components}}
-    head = ["# @package _global_", f"# {_command(target, invocation)}", "#", "# Found by task=search:"]
+    head = ["# @package _global_", f"# {escaped(_command(target, invocation))}", "#", "# Found by task=search:"]
     body = yaml.safe_dump(data, sort_keys=False, width=100)
-    return "\n".join([*head, *(f"# {line}" for line in lines), body])
+    return "\n".join([*head, *(f"# {escaped(line)}" for line in lines), body])
 
 
 def _policy(c: Component, result: Mapping[str, Any]) -> dict[str, Any]:

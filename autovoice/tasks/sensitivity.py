@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from autovoice.builds import run_steps
+from autovoice.builds import result_of, run_steps
 from autovoice.errors import ConfigError, Fault
 from autovoice.invocation import Invocation
 from autovoice.recipe.search import sensitivity_steps
@@ -15,6 +14,7 @@ from autovoice.spec import Component
 from autovoice.steps.names import RANKING
 from autovoice.table import table
 from autovoice.tasks.plan import tell
+from autovoice.terminal import escaped, say
 
 
 def run(invocation: Invocation) -> int:
@@ -27,8 +27,8 @@ def run(invocation: Invocation) -> int:
         for c in components:
             folder = invocation.store.folder(records[f"{c.name}.sensitivity"].key)
             used = records[f"{c.name}.sensitivity"].result["samples"]
-            print(shown(c.name, json.loads((folder / RANKING).read_bytes()), used), flush=True)
-            print(f"{folder / RANKING}\n", flush=True)
+            print(shown(c.name, result_of(folder / RANKING), used), flush=True)
+            say(str(folder / RANKING), "")
     return 0
 
 
@@ -70,7 +70,7 @@ def _check_whole(invocation: Invocation) -> None:
 def shown(name: str, ranking: Sequence[Mapping[str, Any]], samples: int) -> str:
     """A row a node: how much it hurts alone, and what keeping it in floating point would cost."""
     if not ranking:
-        return f" {name}: nothing to quantize"
+        return escaped(f" {name}: nothing to quantize")
     total = max(sum(r["macs"] for r in ranking), 1)
     ends = ranking[0]["pipeline_snr_db"] is not None
     head = [name, "weight", "alone", *(["at the end"] if ends else []), "work", "in the policy"]

@@ -1,28 +1,36 @@
-"""Recordings as mono float32 arrays: read, resample, write. Every error names the file."""
+"""Recordings as mono float32 arrays: read and resampled. Every error names the file."""
 
 from __future__ import annotations
 
-import io
 import os
-import secrets
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
-from autovoice.errors import AudioError, choices
+from autovoice.errors import AudioError
+from autovoice.free_memory import available
 from autovoice.voice.clock import output_length
 
 Samples = NDArray[np.float32]
 
 READABLE = "wav, flac, ogg, mp3, aiff and others that libsndfile decodes"
 CONVERT_HINT = "convert it first, for example `ffmpeg -i recording.m4a recording.wav`"
-WRITABLE = {".wav": "WAV", ".flac": "FLAC"}
 
+# Rates that recordings have, in Hz, with room on both sides; at others a small file may become a huge one.
+RATES = (1000, 1_000_000)
+# libsndfile's own errors, and what its Python binding raises of formats that it cannot seek in, of names and of sizes.
+LIBRARY_ERRORS = (sf.SoundFileError, TypeError, ValueError, RuntimeError, OSError, OverflowError)
+_BLOCK = 1 << 18
+# of the log that libsndfile keeps: bytes of a wav's or an aiff's samples
+_CORRECTED = re.compile(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
+_PIPED = 2**31 - 2**16
 # A lossy encoder may declare padding that its decoder does not deliver; a file cut short lacks far more.
 DECLARED_TOLERANCE_S = 0.1
 # libsndfile's SF_COUNT_MAX: what it reports for a stream that was encoded before its length was known.
@@ -55,19 +63,11 @@ class Audio:
         return len(self.samples) / self.sample_rate
 
 
-@dataclass(frozen=True)
-class Written:
-    """What became of a signal on its way to a file: its `peak` before scaling, and whether it was scaled."""
-
-    peak: float
-    scaled: bool
-
-
 def probe_audio(path: Path) -> Header:
     """Read the header alone, so that a recording can be refused before it is decoded.
 
-    Raises AudioError for a file that is missing, not audio, empty, without a sample rate or a length, or of
-    more than two channels.
+    Raises AudioError for a file that is missing, not audio, empty, without a usable sample rate or a length, or
+    of more than two channels.
     """
     with _opened(path) as file:
         return _header(path, file)
@@ -81,15 +81,16 @@ def read_audio(path: Path) -> Audio:
     """
     with _opened(path) as file:
         header = _header(path, file)
-        data = file.read(dtype="float32", always_2d=True)
-    if header.samples - len(data) > DECLARED_TOLERANCE_S * header.sample_rate:
-        decoded = len(data) / header.sample_rate
+        declared = _declared(file) or header.samples
+        data = _decoded(path, file, header)
+    if declared - len(data) > DECLARED_TOLERANCE_S * header.sample_rate:
+        decoded, whole = len(data) / header.sample_rate, declared / header.sample_rate
         raise AudioError(
-            f"{path}: is cut short, {decoded:.2f} s of the {header.seconds:.2f} s that it declares",
+            f"{path}: is cut short, {decoded:.2f} s of the {whole:.2f} s that it declares",
             "copy or export it again",
         )
     _refuse_empty(path, len(data))
-    _refuse_non_finite(path, data)
+    refuse_non_finite(path, data)
     return Audio(data.mean(axis=1, dtype=np.float32), header.sample_rate, header.channels)
 
 
@@ -104,65 +105,43 @@ def resample(x: Samples, from_rate: int, to_rate: int) -> Samples:
     import soxr
 
     wanted = output_length(len(x), from_rate, to_rate)
-    y = np.asarray(soxr.resample(x, from_rate, to_rate, quality="HQ"), dtype=np.float32)[:wanted]
+    try:
+        y = np.asarray(soxr.resample(x, from_rate, to_rate, quality="HQ"), dtype=np.float32)[:wanted]
+    except (ValueError, RuntimeError, TypeError) as error:
+        fact = f"{len(x)} samples cannot be resampled from {from_rate} to {to_rate} Hz: {error}"
+        raise AudioError(fact, "give a recording of another rate") from error
     return np.pad(y, (0, wanted - len(y)))
-
-
-def check_writable(path: Path, subtype: str = "PCM_16") -> None:
-    """Raise AudioError unless a recording could be written to `path`, judging by its suffix and folder."""
-    if path.suffix.lower() not in WRITABLE:
-        raise AudioError(
-            f"{path}: no format is known for the suffix '{path.suffix}'", f"use one of {choices(WRITABLE)}"
-        )
-    kind = WRITABLE[path.suffix.lower()]
-    if not sf.check_format(kind, subtype):
-        possible = choices(sf.available_subtypes(kind))
-        raise AudioError(f"{path}: {kind} has no encoding {subtype}", f"use one of {possible}")
-    if path.is_dir():
-        raise AudioError(f"{path}: is a folder", f"name a file in it, for example {path / 'converted.wav'}")
-    if not path.parent.is_dir():
-        raise AudioError(f"{path}: the folder {path.parent} does not exist", f"create it with `mkdir -p {path.parent}`")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise AudioError(
-            f"{path}: the folder {path.parent} is not writable",
-            "choose another folder, or change its permissions",
-        )
-
-
-def write_audio(path: Path, x: Samples, rate: int, subtype: str = "PCM_16") -> Written:
-    """Write mono `x` float32 [n] at `rate` Hz as wav or flac, by the suffix of `path`.
-
-    A signal that exceeds ±1 is scaled to a peak of 1 instead of being clipped; the result says so, for the
-    caller to report. The file appears whole or not at all. Raises AudioError for an unknown suffix or
-    encoding, a folder that is missing or not writable, samples that are not finite, and a full disk.
-    """
-    check_writable(path, subtype)
-    _refuse_non_finite(path, x)
-    peak = float(np.max(np.abs(x), initial=0.0))
-    scaled = peak > 1.0
-    _replace(path, _encode(path, x / np.float32(peak) if scaled else x, rate, subtype))
-    return Written(peak, scaled)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sf.SoundFile]:
     """Open for reading; an error of the library, now or while reading, becomes an AudioError."""
-    if not path.exists():
-        raise AudioError(f"{path}: no such file", f"looked for {path.absolute()}")
-    if not path.is_file():
-        raise AudioError(f"{path}: is not a file", "name one recording")
-    if not os.access(path, os.R_OK):
-        raise AudioError(f"{path}: is not readable", "change its permissions")
+    _refuse_no_file(path)
     try:
         file = sf.SoundFile(path)
     # soundfile raises TypeError for a suffix that it takes for headerless samples (.raw).
-    except (sf.SoundFileError, TypeError) as error:
+    except LIBRARY_ERRORS as error:
         raise _unreadable(path, error) from error
     with file:
         try:
             yield file
-        except sf.SoundFileError as error:
+        except LIBRARY_ERRORS as error:
             raise _unreadable(path, error) from error
+
+
+def _refuse_no_file(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise AudioError(f"{path}: no such file", f"looked for {path.absolute()}") from error
+    except OSError as error:
+        raise AudioError(f"{path}: no such file ({error.strerror})", f"looked for {path.absolute()}") from error
+    except ValueError as error:  # a zero byte, or what the file system cannot encode
+        raise AudioError(f"{path}: cannot be a file's name", "name one recording") from error
+    if not S_ISREG(mode):
+        raise AudioError(f"{path}: is not a file", "name one recording")
+    if not os.access(path, os.R_OK):
+        raise AudioError(f"{path}: is not readable", "change its permissions")
 
 
 def _unreadable(path: Path, error: Exception) -> AudioError:
@@ -187,7 +166,46 @@ def _header(path: Path, file: sf.SoundFile) -> Header:
         )
     if file.channels > 2:
         raise AudioError(f"{path}: has {file.channels} channels", "mix it down to mono or stereo first")
+    lowest, highest = RATES
+    if not lowest <= file.samplerate <= highest:
+        raise AudioError(
+            f"{path}: the header has no usable sample rate, {file.samplerate} Hz",
+            f"possible are {lowest} to {highest}: export it again, with the rate it was recorded at",
+        )
     return Header(file.frames, file.samplerate, file.channels)
+
+
+def _declared(file: sf.SoundFile) -> int | None:
+    """Samples that a header speaks of which libsndfile silently corrects to what the file holds; None where it agrees.
+
+    Whoever writes into a pipe cannot know the size, and writes the largest number that there is, or 0.
+    """
+    found = _CORRECTED.search(file.extra_info)
+    if found is None:
+        return None
+    said, held = int(found[1]), int(found[2])
+    return file.frames * said // held if 0 < held < said < _PIPED else None
+
+
+def _decoded(path: Path, file: sf.SoundFile, header: Header) -> Samples:
+    """[n, channels], read block by block: memory follows what is there, not what the header declares.
+
+    Formats without seeking (GSM 6.10) are read from the beginning, as many samples as asked for at a time.
+    """
+    free = available()
+    size = 8 * header.samples * header.channels  # the blocks, and the whole that is made of them
+    if free is not None and size > free:
+        fact = f"{path}: declares {header.seconds / 3600:.1f} h, and there is no memory for as much"
+        raise AudioError(fact, "cut it into shorter ones")
+    blocks: list[Samples] = []
+    left = header.samples
+    while left > 0:
+        block = file.read(min(left, _BLOCK), dtype="float32", always_2d=True)
+        if len(block) == 0:
+            break
+        blocks.append(block)
+        left -= len(block)
+    return np.concatenate(blocks) if blocks else np.zeros((0, header.channels), np.float32)
 
 
 def _refuse_empty(path: Path, samples: int) -> None:
@@ -195,8 +213,8 @@ def _refuse_empty(path: Path, samples: int) -> None:
         raise AudioError(f"{path}: the recording is empty (0 samples)", "give one that holds sound")
 
 
-def _refuse_non_finite(path: Path, data: Samples) -> None:
-    """`data` [n] or [n, channels]."""
+def refuse_non_finite(path: Path, data: Samples) -> None:
+    """Raise AudioError for values that are NaN or infinite; `data` [n] or [n, channels]."""
     bad = ~np.isfinite(data)
     if bad.any():
         first = int(np.argmax(bad.reshape(len(data), -1).any(axis=1)))
@@ -204,29 +222,3 @@ def _refuse_non_finite(path: Path, data: Samples) -> None:
             f"{path}: {int(bad.sum())} of {data.size} samples are NaN or infinite, first at {first}",
             "the program that made these samples failed there; make them again",
         )
-
-
-def _encode(path: Path, x: Samples, rate: int, subtype: str) -> bytes:
-    """Encode in memory: then writing is Python's own, and a full disk is an OSError, not a short file."""
-    buffer = io.BytesIO()
-    try:
-        sf.write(buffer, x, rate, format=WRITABLE[path.suffix.lower()], subtype=subtype)
-    except sf.SoundFileError as error:
-        raise AudioError(
-            f"{path}: cannot be encoded at {rate} Hz ({error})", "choose another rate or suffix"
-        ) from error
-    return buffer.getvalue()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write beside `path`, then rename: a rename is atomic within one file system only."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise AudioError(
-            f"{path}: cannot be written ({error.strerror})", "free some space, or choose another folder"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

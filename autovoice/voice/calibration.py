@@ -12,9 +12,10 @@ import numpy as np
 
 from autovoice.errors import CalibrationError, choices
 from autovoice.voice.audio import Audio, Samples, read_audio, resample
-from autovoice.voice.convert import ConvertRequest, Feeds, make_feeds
+from autovoice.voice.convert import Feeds, make_feeds
 from autovoice.voice.f0 import estimate_f0
 from autovoice.voice.limits import Contract
+from autovoice.voice.request import ConvertRequest
 from autovoice.voice.speaker import SPEAKER_CHANNELS, read_speaker
 
 RECORDINGS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
@@ -18,16 +17,16 @@ from autovoice.voice.audio import (
     Audio,
     Header,
     Samples,
-    check_writable,
     probe_audio,
     read_audio,
     resample,
-    write_audio,
 )
 from autovoice.voice.clock import frame_count, output_length
-from autovoice.voice.f0 import Pitch, check_band, estimate_f0, transpose
+from autovoice.voice.f0 import Pitch, estimate_f0, transpose
 from autovoice.voice.limits import Bounds, Contract, check_length
+from autovoice.voice.request import ConvertRequest, check_request
 from autovoice.voice.speaker import read_speaker
+from autovoice.voice.writing import check_writable, write_audio
 
 Feeds = dict[str, NDArray[Any]]
 
@@ -36,8 +35,6 @@ OUTPUT = "audio_output"
 KNOWN_INPUTS = frozenset(
     {"input_audio", "sample_rate", "f0_input", "voiced_mask", "speaker_embedding", "latent_input", "mask"}
 )
-OUTPUT_RATES = (4000, 192000)
-LARGEST_TRANSPOSE = 48.0
 
 
 class VoicePipeline(Protocol):
@@ -52,25 +49,6 @@ class VoicePipeline(Protocol):
     @property
     def output_names(self) -> Sequence[str]: ...
     def run(self, feeds: Feeds) -> Mapping[str, NDArray[Any]]: ...
-
-
-@dataclass(frozen=True)
-class ConvertRequest:
-    """One conversion.
-
-    `speaker` is a `.npy` file or the word `zeros`; `transpose` in semitones; `sampling_temperature` scales
-    the latent noise that `seed` draws, 0 being the mean voice; rates and pitches in Hz.
-    """
-
-    input: Path
-    output: Path
-    speaker: Path | str | None
-    transpose: float = 0.0
-    sampling_temperature: float = 1.0
-    output_sample_rate: int = 44100
-    seed: int = 0
-    f0_min: float = 50.0
-    f0_max: float = 1100.0
 
 
 @dataclass(frozen=True)
@@ -122,7 +100,7 @@ def convert(pipeline: VoicePipeline, request: ConvertRequest) -> ConvertResult:
         voice = resample(voice, contract.sample_rate, request.output_sample_rate)
         # Frames cover the recording, so the voice is never shorter than it.
         voice = voice[: output_length(length.samples, length.sample_rate, request.output_sample_rate)]
-        written = write_audio(request.output, voice, request.output_sample_rate)
+        written = write_audio(request.file, voice, request.output_sample_rate)
     return ConvertResult(
         output=request.output,
         seconds_in=length.seconds,
@@ -157,42 +135,19 @@ def make_feeds(request: ConvertRequest, content: Audio, pitch: Pitch, speaker: S
     return feeds if speaker is None else {**feeds, "speaker_embedding": speaker}
 
 
-def check_request(request: ConvertRequest) -> None:
-    """Raise AudioError for numbers that no recording could be converted with."""
-    check_band(request.f0_min, request.f0_max)
-    lowest, highest = OUTPUT_RATES
-    if not lowest <= request.output_sample_rate <= highest:
-        raise AudioError(
-            f"output_sample_rate={request.output_sample_rate} Hz is out of range",
-            f"give {lowest} to {highest}, for example output_sample_rate=44100",
-        )
-    if not (isfinite(request.sampling_temperature) and request.sampling_temperature >= 0):
-        raise AudioError(
-            f"sampling_temperature={request.sampling_temperature:g} is not a finite number from 0 up",
-            "0 gives the mean voice, 1 the spread that the model learned",
-        )
-    if not abs(request.transpose) <= LARGEST_TRANSPOSE:
-        raise AudioError(
-            f"transpose={request.transpose:g} semitones is out of range",
-            f"give -{LARGEST_TRANSPOSE:g} to {LARGEST_TRANSPOSE:g}; an octave is 12",
-        )
-    if request.seed < 0:
-        raise AudioError(f"seed={request.seed} is negative", "give 0 or more")
-
-
 def _check(pipeline: VoicePipeline, request: ConvertRequest) -> tuple[Contract, Samples | None]:
     """Refuse what can be refused without decoding the recording; cheapest first."""
     check_request(request)
     contract = _check_pipeline(pipeline)
     speaker = read_speaker(request.speaker) if "speaker_embedding" in pipeline.input_names else None
-    _check_paths(request)
+    check_writable(request.file)
     check_length(str(request.input), probe_audio(request.input), contract, pipeline.dims)
     return contract, speaker
 
 
 def check_files(request: ConvertRequest) -> None:
     """Raise AudioError for files that cannot be read or written, before anything long begins."""
-    _check_paths(request)
+    check_writable(request.file)
     probe_audio(request.input)
     if request.speaker is not None:
         read_speaker(request.speaker)
@@ -213,12 +168,6 @@ def _check_pipeline(pipeline: VoicePipeline) -> Contract:
             "add one; task=run feeds=in.npz output=out.npz gives what there is, such as the mel",
         )
     return contract
-
-
-def _check_paths(request: ConvertRequest) -> None:
-    check_writable(request.output)
-    if request.output.exists() and request.input.exists() and request.output.samefile(request.input):
-        raise AudioError(f"{request.output}: is the recording to convert", "give output= another name")
 
 
 def _checked_output(outputs: Mapping[str, NDArray[Any]], wanted: int) -> Samples:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from autovoice.arrays import ArrayFault, ArrayFile, Header
 from autovoice.errors import AudioError
 from autovoice.voice.audio import Samples
 
@@ -27,31 +28,25 @@ def read_speaker(speaker: Path | str | None) -> Samples:
         raise AudioError("no speaker is given, and this pipeline has the input 'speaker_embedding'", HOW)
     if str(speaker) == NEUTRAL:
         return np.zeros((1, SPEAKER_CHANNELS), np.float32)
-    return _checked(Path(speaker), _load(Path(speaker)))
-
-
-def _load(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise AudioError(f"speaker={path}: no such file", HOW)
+    path = Path(speaker)
     try:
-        # Mapped, not read: a header that claims a huge array is refused before memory is taken for it.
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        fact = f"speaker={path}: is not a plain .npy array; pickled objects are never loaded"
-        raise AudioError(fact, HOW) from error
-    if not isinstance(loaded, np.ndarray):
-        loaded.close()
-        raise AudioError(f"speaker={path}: is an archive of arrays, not one array", HOW)
-    return loaded
+        with ArrayFile(path) as file:
+            _check(path, file.header)
+            return _embedding(path, file.read())
+    except ArrayFault as error:
+        raise AudioError(f"speaker={path}: {error}", HOW) from error
 
 
-def _checked(path: Path, loaded: np.ndarray) -> Samples:
-    if loaded.shape not in ((SPEAKER_CHANNELS,), (1, SPEAKER_CHANNELS)):
+def _check(path: Path, header: Header) -> None:
+    if header.shape not in ((SPEAKER_CHANNELS,), (1, SPEAKER_CHANNELS)):
         wanted = f"[{SPEAKER_CHANNELS}] or [1, {SPEAKER_CHANNELS}]"
-        raise AudioError(f"speaker={path}: has the shape {list(loaded.shape)}, needed is {wanted}", HOW)
-    if loaded.dtype.kind not in "fiu":
-        raise AudioError(f"speaker={path}: holds {loaded.dtype}, needed are real numbers", HOW)
-    with np.errstate(over="ignore"):
+        raise AudioError(f"speaker={path}: has the shape {list(header.shape)}, needed is {wanted}", HOW)
+    if header.dtype.kind not in "fiu":
+        raise AudioError(f"speaker={path}: holds {header.dtype}, needed are real numbers", HOW)
+
+
+def _embedding(path: Path, loaded: np.ndarray) -> Samples:
+    with np.errstate(over="ignore", invalid="ignore"):
         embedding = np.array(loaded, dtype=np.float32).reshape(1, SPEAKER_CHANNELS)
     if not np.isfinite(embedding).all():
         raise AudioError(f"speaker={path}: holds values that are NaN or infinite in float32", HOW)

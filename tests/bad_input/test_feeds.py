@@ -98,9 +98,9 @@ def test_pickled_objects_are_refused_and_not_run(toy: Project, feeds: Feeds) -> 
     objects = np.empty(1, object)
     objects[0] = Intruder(mark)
     np.savez(toy.root / "in.npz", allow_pickle=True, **{**feeds(), "gains": objects})
-    assert refused(toy) == f"error: in.npz: cannot be read as an npz of plain arrays\n  {PLAIN}\n"
+    assert refused(toy) == f"error: in.npz: 'gains' holds pickled objects, which are refused\n  {PLAIN}\n"
     (toy.root / "in.npz").write_bytes(pickle.dumps(Intruder(mark)))
-    assert refused(toy) == f"error: in.npz: cannot be read as an npz of plain arrays\n  {PLAIN}\n"
+    assert refused(toy) == f"error: in.npz: is no npz, an archive of arrays by name\n  {PLAIN}\n"
     assert not mark.exists()
     pickle.loads((toy.root / "in.npz").read_bytes())
     assert mark.exists()  # it would have, had anyone loaded it
@@ -111,15 +111,20 @@ def whole(path: Path) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "text", "empty", "folder"])
-def test_a_file_that_is_no_npz(toy: Project, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "fact"),
+    [
+        ("truncated", "is an npz that is cut short or damaged"),
+        ("text", "is no npz, an archive of arrays by name"),
+        ("empty", "is empty"),
+        ("folder", "is a folder"),
+    ],
+)
+def test_a_file_that_is_no_npz(toy: Project, damage: str, fact: str) -> None:
     path = toy.root / "in.npz"
     content = bytearray(whole(path))
     if damage == "truncated":
         path.write_bytes(content[: len(content) // 2])
-    elif damage == "flipped":
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
     elif damage == "text":
         path.write_text("tokens: [1, 2, 3]\n")
     elif damage == "empty":
@@ -127,22 +132,40 @@ def test_a_file_that_is_no_npz(toy: Project, damage: str) -> None:
     else:
         path.unlink()
         path.mkdir()
-    assert refused(toy) == f"error: in.npz: cannot be read as an npz of plain arrays\n  {PLAIN}\n"
+    assert refused(toy) == f"error: in.npz: {fact}\n  {PLAIN}\n"
+
+
+def test_a_flipped_bit(toy: Project, feeds: Feeds) -> None:
+    path = toy.root / "in.npz"
+    np.savez(path, **feeds())
+    with zipfile.ZipFile(path) as archive:
+        start = archive.getinfo("gains.npy").header_offset
+    content = bytearray(path.read_bytes())
+    content[start + 170] ^= 1  # behind the headers of the entry and of the array
+    path.write_bytes(content)
+    assert refused(toy) == f"error: in.npz: 'gains' is cut short or damaged\n  {PLAIN}\n"
 
 
 def test_one_array_is_not_an_npz(toy: Project) -> None:
     with open(toy.root / "in.npz", "wb") as file:
         np.save(file, np.arange(3))
-    assert refused(toy) == (
-        "error: in.npz: is one array, not an npz of named inputs\n  np.savez(path, name=array, …)\n"
-    )
+    assert refused(toy) == (f"error: in.npz: is one array, not an npz of named arrays\n  {PLAIN}\n")
 
 
 def test_an_npz_with_something_else_in_it(toy: Project, feeds: Feeds) -> None:
     np.savez(toy.root / "in.npz", **feeds())
     with zipfile.ZipFile(toy.root / "in.npz", "a") as archive:
         archive.writestr("readme", "hello")
-    assert refused(toy).startswith("error: there is no input 'readme'\n")
+    assert refused(toy) == f"error: in.npz: 'readme' is no array in .npy form\n  {PLAIN}\n"
+
+
+def test_arrays_without_names(toy: Project) -> None:
+    np.savez(toy.root / "in.npz", np.ones((1, 5), np.int64))
+    names = "**{'tokens': …, 'present': …, 'gains': …}"
+    assert refused(toy) == (
+        "error: in.npz: has 'arr_0', an array saved without a name\n"
+        f"  save arrays by name: np.savez('in.npz', {names})\n"
+    )
 
 
 def test_no_file_at_all(toy: Project) -> None:

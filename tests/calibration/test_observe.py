@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from autovoice.calibration.observe import HALF, Histogram, Observed, observe, observed_arrays, observed_from
 from autovoice.errors import CalibrationError
-from autovoice.npz import npz_bytes, read_npz
+from autovoice.npz import read_npz, write_npz
 from tests.onnx_models import model, node, saved, two_layers, value
 
 SMALLEST = 2.0**-149  # of float32
@@ -19,6 +20,12 @@ def histogram(*parts: Sequence[float] | np.ndarray) -> Histogram:
     for part in parts:
         made.add(np.asarray(part, np.float32))
     return made
+
+
+def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    write_npz(buffer, arrays)
+    return buffer.getvalue()
 
 
 def same(a: Histogram, b: Histogram) -> bool:

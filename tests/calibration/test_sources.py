@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,16 +128,16 @@ def test_npz_with_pickled_objects_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
     np.savez(path, **{"enc/audio": np.array([{"a": 1}], dtype=object)})
     error = fails(npz, {"data.npz": path})
-    assert error.fact == f"{path}: 'enc/audio': cannot be read as npz"
-    assert "pickled objects, which are refused" in error.fix
+    assert error.fact == f"{path}: 'enc/audio' holds pickled objects, which are refused"
+    assert "pickled objects are refused" in error.fix
 
 
 @pytest.mark.parametrize(
     ("content", "fact"),
     [
-        (b"RIFF....WAVEfmt ", "cannot be read as npz"),
-        (b"", "cannot be read as npz"),
-        (b"PK\x03\x04 cut short", "cannot be read as npz"),
+        (b"RIFF....WAVEfmt ", "is no npz, an archive of arrays by name"),
+        (b"", "is empty"),
+        (b"PK\x03\x04 cut short", "is an npz that is cut short or damaged"),
     ],
     ids=["other_format", "empty", "truncated"],
 )
@@ -150,20 +153,69 @@ def test_an_npz_damaged_inside(archive: Any) -> None:
     content = bytearray(path.read_bytes())
     content[500:520] = b"\xff" * 20
     path.write_bytes(bytes(content))
-    assert fails(npz, files).fact.startswith(f"{path}: 'enc/audio': ")
+    assert fails(npz, files).fact.startswith(f"{path}: 'enc/audio' is cut short or damaged")
 
 
 def test_one_array_is_no_npz(tmp_path: Path) -> None:
     path = tmp_path / "data.npy"
     np.save(path, rows(2, 4))
     error = fails(npz, {"data.npy": path})
-    assert str(error) == f"{path}: is one array, not an npz\n  np.savez(path, **{{'component/input': array}})"
+    assert error.fact == f"{path}: is one array, not an npz of named arrays"
+    assert error.fix.startswith("write it again: np.savez(path, **{'component/input': array})")
 
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_npz_is_one_file(count: int, tmp_path: Path) -> None:
     files = {f"{i}.npz": saved(tmp_path / f"{i}.npz", {"enc/audio": rows(2, 4)}) for i in range(count)}
     assert str(fails(npz, files)) == f"calibration.files means {count} files\n  this source reads one npz"
+
+
+@pytest.fixture
+def typed() -> Callable[[str], None]:
+    """What a shell makes of a fix, with this Python."""
+
+    def run(fix: str) -> None:
+        assert fix.startswith("python -c ")
+        command = f"{shlex.quote(sys.executable)}{fix.removeprefix('python')}"
+        subprocess.run(command, shell=True, check=True)
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["data.npz", """it's "mine" $HOME.npz"""])
+def test_names_without_their_component_and_what_mends_them(name: str, tmp_path: Path, typed: Any) -> None:
+    arrays = {"audio/0": rows(1, 3), "audio/1": rows(1, 4), "rate": np.array([7, 8]), "dec/y": rows(2, 2)}
+    path = saved(tmp_path / name, arrays)
+    error = fails(npz, {name: path})
+    assert error.fact == f"{path}: has 'audio', and 'enc/audio' is needed"
+    typed(error.fix)
+    got = [sample for _, sample in read(npz, {name: path})]
+    assert same(got[1], {"audio": rows(1, 4), "rate": np.array([8])})
+    assert sorted(np.load(path).files) == ["dec/y", "enc/audio/0", "enc/audio/1", "enc/rate"]
+
+
+@pytest.mark.parametrize("component", ["enc", ""], ids=["component", "pipeline"])
+def test_one_array_without_a_name_for_one_input(component: str, tmp_path: Path, typed: Any) -> None:
+    np.savez(tmp_path / "data.npz", rows(2, 4))
+    inputs = {"audio": INPUTS["audio"]}
+    files = {"data.npz": tmp_path / "data.npz"}
+    with pytest.raises(CalibrationError, match="has 'arr_0', an array saved without a name") as raised:
+        list(npz(files=files, component=component, inputs=inputs))
+    typed(raised.value.fix)
+    assert len(list(npz(files=files, component=component, inputs=inputs))) == 2
+
+
+def test_arrays_without_names_for_several_inputs(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", rows(2, 4), np.array([1, 2]))
+    error = fails(npz, {"data.npz": tmp_path / "data.npz"})
+    assert error.fix == (f"save arrays by name: np.savez('{tmp_path}/data.npz', **{{'enc/audio': …, 'enc/rate': …}})")
+
+
+def test_names_of_a_component_at_level_pipeline(archive: Any) -> None:
+    with pytest.raises(CalibrationError) as raised:
+        list(npz(files=archive(enc__audio=rows(2, 4)), component="", inputs=INPUTS))
+    assert raised.value.fact.endswith("'enc/audio' is of a component, and this calibration of the pipeline's inputs")
+    assert raised.value.fix == "calibration.level=component"
 
 
 # -- npy files -------------------------------------------------------------------------------------
@@ -248,12 +300,19 @@ def test_npy_of_too_many_axes(folder: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\x93NUMPY\x01\x00 cut", b"text"], ids=["empty", "truncated", "other_format"]
+    ("content", "fact"),
+    [
+        (b"", "is empty"),
+        (b"\x93NUMPY\x01\x00\x76\x00 cut", "is cut short"),
+        (b"\x93NUMPY\x01\x00 cut", "has a header of 25376 bytes, at most 10000 are read"),
+        (b"text", "is no array in .npy form"),
+    ],
+    ids=["empty", "truncated", "long_header", "other_format"],
 )
-def test_a_file_that_is_no_npy(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_no_npy(content: bytes, fact: str, tmp_path: Path) -> None:
     path = tmp_path / "audio.npy"
     path.write_bytes(content)
-    assert fails(npy_folder, {"audio.npy": path}).fact == f"{path}: cannot be read as npy"
+    assert fails(npy_folder, {"audio.npy": path}).fact == f"{path}: {fact}"
 
 
 def test_an_npz_named_npy(tmp_path: Path) -> None:
@@ -266,8 +325,8 @@ def test_pickled_objects_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "audio.npy"
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     error = fails(npy_folder, {"audio.npy": path})
-    assert error.fact == f"{path}: cannot be read as npy"
-    assert "pickled objects, which are refused" in error.fix
+    assert error.fact == f"{path}: holds pickled objects, which are refused"
+    assert "pickled objects are refused" in error.fix
 
 
 # -- synthetic -------------------------------------------------------------------------------------

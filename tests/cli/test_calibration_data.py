@@ -86,7 +86,9 @@ def test_int8_is_calibrated_with_it(drawn: tuple[Project, str]) -> None:
 def test_the_same_command_gives_the_same_file_and_runs_nothing(drawn: tuple[Project, str]) -> None:
     project, _ = drawn
     before, runs = (project.root / "data.npz").read_bytes(), project.runs()
-    out = project.ok(*DRAW, "samples=12", "seed=3")
+    exists = "error: output: data.npz exists already\n  overwrite=true replaces it; or give another name\n"
+    assert project.fails(*DRAW, "samples=12", "seed=3") == exists
+    out = project.ok(*DRAW, "samples=12", "seed=3", "overwrite=true")
     assert out.startswith("data.npz: ")
     assert (project.root / "data.npz").read_bytes() == before
     assert project.runs() == runs
@@ -133,7 +135,7 @@ FAULTS = {
     "samples": (("output=d.npz", "samples=0"), "samples: must be at least 1, got 0\n  samples=100"),
     "a word": (("output=d.npz", "samples=many"), "samples: must be a whole number, got 'many'"),
     "suffix": (("output=d.zip",), "output: d.zip is no .npz file\n  output=d.npz"),
-    "folder": (("output=no/d.npz",), "output: there is no folder no\n  mkdir -p no"),
+    "folder": (("output=no/d.npz",), "output: no/d.npz cannot be written: there is no folder no\n  mkdir -p no\n"),
     "component": (
         ("output=d.npz", "calibration=npz", "calibration.files=conf"),
         "calibration: 'npz' has samples of single components (level component)\n  calibration=speech, or",

@@ -57,7 +57,7 @@ def test_the_first_conversion_has_built(voice: Project) -> None:
 
 @pytest.mark.parametrize("rate", [22050, 44100, 48000])
 def test_a_second_stays_a_second_at_any_rate(voice: Project, rate: int) -> None:
-    said = convert(voice, "output=out.wav", f"output_sample_rate={rate}")
+    said = convert(voice, "output=out.wav", "overwrite=true", f"output_sample_rate={rate}")
     assert re.match(rf"out\.wav: 1\.000 s at {rate} Hz from 1\.000 s, 87 frames, \d+% voiced, peak \d+\.\d\d", said[0])
     assert re.match(r"  read \d+\.\d s, resample .*, pitch .*, pipeline .*, write ", said[1])
     samples, got = sf.read(voice.root / "out.wav")
@@ -131,8 +131,8 @@ def test_a_pipeline_that_is_not_of_voices(voice: Project, master: Project) -> No
     ("given", "fact"),
     [
         ({"input": "absent.wav"}, "absent.wav: no such file"),
-        ({"speaker": "absent.npy"}, "speaker=absent.npy: no such file"),
-        ({"output": "in.wav/out.wav"}, "in.wav"),
+        ({"speaker": "absent.npy"}, "speaker=absent.npy: there is no such file"),
+        ({"output": "in.wav/out.wav"}, "output: in.wav/out.wav cannot be written: a file stands where"),
     ],
     ids=["input", "speaker", "output"],
 )

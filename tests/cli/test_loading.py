@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.conftest import Project
 
 Feeds = Callable[..., dict[str, np.ndarray]]
-RUN = ("task=run", "feeds=in.npz", "output=out.npz")
+RUN = ("task=run", "feeds=in.npz", "output=out.npz", "overwrite=true")
 #: modules all through, on torch, ONNX Runtime beside
 GUARDED = ("component/limiter=module", "backend=torch", "on_mismatch=onnxruntime")
 

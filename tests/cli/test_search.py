@@ -391,7 +391,7 @@ WRONG_OUTPUTS = {
     "no suffix": (["output=conf/found"], "output: conf/found is no .yaml file", "output=conf/found.yaml"),
     "no folder": (
         ["output=nowhere/found.yaml"],
-        "nowhere/found.yaml: the folder nowhere does not exist",
+        "output: nowhere/found.yaml cannot be written: there is no folder nowhere",
         "mkdir -p nowhere",
     ),
 }

@@ -123,7 +123,11 @@ def test_run_of_a_folder_neither_builds_nor_plans(toy: Project, feeds: Feeds) ->
     np.savez(toy.root / "in.npz", **feeds())
     shutil.move(toy.folder, toy.root / "elsewhere")
     shutil.rmtree(toy.outputs)
-    out = toy.ok("task=run", "folder=elsewhere", "feeds=in.npz", "output=sub/out.npz")
+    asked = ("task=run", "folder=elsewhere", "feeds=in.npz", "output=sub/out.npz")
+    fact = "output: sub/out.npz cannot be written: there is no folder sub"
+    assert toy.fails(*asked) == f"error: {fact}\n  mkdir -p sub\n"
+    (toy.root / "sub").mkdir()
+    out = toy.ok(*asked)
     assert out.splitlines() == ["sub/out.npz: energy float32 [1, 5]", "sub/out.npz: limited float32 [1, 10]"]
     assert not toy.outputs.exists()
 

@@ -101,7 +101,7 @@ def test_a_second_of_audio_from_wav_to_wav(
     for name, folder in (("autovoice", half), ("PyTorch", module)):
         with Pipeline.load(folder) as loaded:
             request = ConvertRequest(
-                input=tmp_path / "in.wav", output=tmp_path / f"{name}.wav", speaker="zeros", output_sample_rate=22050
+                tmp_path / "in.wav", tmp_path / f"{name}.wav", "zeros", output_sample_rate=22050, overwrite=True
             )
             times[name] = median(milliseconds(lambda p=loaded, r=request: convert(p, r), runs=10, warm_up=3))
     with capsys.disabled():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 import soundfile as sf
 
 from autovoice.errors import AudioError
-from autovoice.voice.audio import probe_audio, read_audio, resample, write_audio
+from autovoice.output import Output
+from autovoice.voice.audio import probe_audio, read_audio, resample
+from autovoice.voice.writing import write_audio
 
 Recording = Callable[..., Path]
 
@@ -114,6 +117,87 @@ def test_cut_short(tmp_path: Path, tone: Callable[..., np.ndarray], name: str, f
     assert fact in refusal(path)
 
 
+@pytest.mark.parametrize("name", ["in.wav", "in.aiff"])
+def test_a_recording_that_its_library_would_cut_to_what_is_there(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    sf.write(path, np.full(16000, 0.5, np.float32), 8000)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert re.search(r"is cut short, (0\.99|1\.00) s of the (1\.99|2\.00|2\.01) s that it declares", refusal(path))
+
+
+def test_a_recording_from_a_pipe_knows_no_length(recording: Recording) -> None:
+    path = recording(np.full(8000, 0.5, np.float32), 8000, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    content[4:8] = content[40:44] = b"\xff\xff\xff\xff"  # as ffmpeg writes into a pipe
+    path.write_bytes(content)
+    assert read_audio(path).seconds == 1
+
+
+@pytest.mark.parametrize(("name", "subtype"), [("in.wav", "GSM610"), ("in.aiff", "GSM610"), ("in.wav", "NMS_ADPCM_16")])
+def test_formats_without_seeking(tmp_path: Path, tone: Callable[..., np.ndarray], name: str, subtype: str) -> None:
+    sf.write(tmp_path / name, tone(220, 2, 8000), 8000, subtype=subtype)
+    audio = read_audio(tmp_path / name)
+    assert audio.seconds == pytest.approx(2, abs=0.05)
+    assert np.abs(audio.samples).max() == pytest.approx(0.5, rel=0.2)
+
+
+def test_gsm_cut_short(tmp_path: Path, tone: Callable[..., np.ndarray]) -> None:
+    sf.write(tmp_path / "in.wav", tone(220, 2, 8000), 8000, subtype="GSM610")
+    content = (tmp_path / "in.wav").read_bytes()
+    (tmp_path / "in.wav").write_bytes(content[: len(content) // 2])
+    assert "is cut short" in refusal(tmp_path / "in.wav")
+
+
+@pytest.mark.parametrize("rate", [1, 999, 1_000_001, 2**31 - 1])
+def test_a_rate_that_no_recording_has(recording: Recording, rate: int) -> None:
+    """At 1 Hz a small file would become a huge one."""
+    assert f"the header has no usable sample rate, {rate} Hz" in refusal(recording(np.zeros(100, np.float32), rate))
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".wav", "a\0b.wav", "a\ud800.wav"])
+def test_a_name_that_no_file_has(name: str) -> None:
+    for read in (read_audio, probe_audio):
+        with pytest.raises(AudioError) as caught:
+            read(Path(name))
+        assert len(str(caught.value).splitlines()) == 2
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "in.wav")
+    assert "is not a file" in refusal(tmp_path / "in.wav")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TypeError("x"), ValueError("x"), RuntimeError("x"), OSError("x"), OverflowError("x"), sf.SoundFileError("x")],
+    ids=lambda e: type(e).__name__,
+)
+def test_whatever_the_library_raises(recording: Recording, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = recording(np.zeros(100, np.float32), 8000)
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sf.SoundFile, "read", fail)
+    assert "cannot be read as audio (x)" in refusal(path)
+
+
+def test_a_length_that_no_memory_holds(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = recording(np.zeros(8000 * 60, np.float32), 8000)
+    monkeypatch.setattr("autovoice.voice.audio.available", lambda: 1 << 20)
+    assert "declares 0.0 h, and there is no memory for as much" in refusal(path)
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("x")])
+def test_what_cannot_be_resampled(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("soxr.resample", fail)
+    with pytest.raises(AudioError, match="10 samples cannot be resampled from 8000 to 16000 Hz: x"):
+        resample(np.zeros(10, np.float32), 8000, 16000)
+
+
 @pytest.mark.parametrize("to", [8000, 16000, 22050, 44100, 48000])
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
 def test_resampling_has_the_exact_length(rate: int, to: int) -> None:
@@ -137,7 +221,7 @@ def test_equal_rates_are_the_identity() -> None:
 @pytest.mark.parametrize(("name", "kind"), [("out.wav", "WAV"), ("out.flac", "FLAC"), ("OUT.WAV", "WAV")])
 def test_written_by_suffix(tmp_path: Path, tone: Callable[..., np.ndarray], name: str, kind: str) -> None:
     x = tone(220, 0.2, 44100)
-    written = write_audio(tmp_path / name, x, 44100)
+    written = write_audio(Output(tmp_path / name), x, 44100)
     info = sf.info(tmp_path / name)
     assert (info.format, info.subtype, info.samplerate, info.frames) == (kind, "PCM_16", 44100, len(x))
     assert (written.peak, written.scaled) == (pytest.approx(0.5), False)
@@ -146,24 +230,24 @@ def test_written_by_suffix(tmp_path: Path, tone: Callable[..., np.ndarray], name
 
 
 def test_another_encoding(tmp_path: Path) -> None:
-    write_audio(tmp_path / "out.wav", np.zeros(10, np.float32), 8000, subtype="FLOAT")
+    write_audio(Output(tmp_path / "out.wav"), np.zeros(10, np.float32), 8000, subtype="FLOAT")
     assert sf.info(tmp_path / "out.wav").subtype == "FLOAT"
 
 
 def test_a_peak_above_one_is_scaled_and_reported(tmp_path: Path) -> None:
-    written = write_audio(tmp_path / "out.wav", np.array([0.5, -2.0, 1.0], np.float32), 8000)
+    written = write_audio(Output(tmp_path / "out.wav"), np.array([0.5, -2.0, 1.0], np.float32), 8000)
     assert (written.peak, written.scaled) == (2.0, True)
     np.testing.assert_allclose(sf.read(tmp_path / "out.wav")[0], [0.25, -1.0, 0.5], atol=1e-4)
 
 
 def test_a_peak_of_one_is_not_scaled(tmp_path: Path) -> None:
-    assert not write_audio(tmp_path / "out.wav", np.array([1.0, -1.0], np.float32), 8000).scaled
+    assert not write_audio(Output(tmp_path / "out.wav"), np.array([1.0, -1.0], np.float32), 8000).scaled
 
 
 @pytest.mark.parametrize(
     ("name", "subtype", "fact"),
     [
-        ("absent/out.wav", "PCM_16", "does not exist"),
+        ("absent/out.wav", "PCM_16", "there is no folder"),
         ("out.m4a", "PCM_16", "use one of .flac, .wav"),
         ("out", "PCM_16", "no format is known for the suffix ''"),
         ("out.flac", "FLOAT", "FLAC has no encoding FLOAT"),
@@ -173,28 +257,26 @@ def test_a_peak_of_one_is_not_scaled(tmp_path: Path) -> None:
 def test_refused_outputs(tmp_path: Path, name: str, subtype: str, fact: str) -> None:
     (tmp_path / "folder.wav").mkdir()
     with pytest.raises(AudioError, match=fact):
-        write_audio(tmp_path / name, np.zeros(10, np.float32), 8000, subtype)
+        write_audio(Output(tmp_path / name), np.zeros(10, np.float32), 8000, subtype)
     assert os.listdir(tmp_path) == ["folder.wav"]
 
 
 def test_a_folder_that_is_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(AudioError, match="is not writable"):
-        write_audio(tmp_path / "out.wav", np.zeros(10, np.float32), 8000)
+        write_audio(Output(tmp_path / "out.wav"), np.zeros(10, np.float32), 8000)
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = tmp_path / "out.wav"
     old.write_bytes(b"old")
 
-    def full(path: Path, content: bytes) -> int:
-        with path.open("wb") as file:
-            file.write(content[: len(content) // 2])
+    def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(AudioError, match="No space left on device"):
-        write_audio(old, np.zeros(1000, np.float32), 8000)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(AudioError, match="the disk is full"):
+        write_audio(Output(old, overwrite=True), np.zeros(1000, np.float32), 8000)
     assert os.listdir(tmp_path) == ["out.wav"]
     assert old.read_bytes() == b"old"
 
@@ -208,11 +290,11 @@ def test_the_file_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", record)
-    write_audio(tmp_path / "out.wav", np.zeros(1000, np.float32), 8000)
+    write_audio(Output(tmp_path / "out.wav", overwrite=True), np.zeros(1000, np.float32), 8000)
     assert renamed == [(1000, tmp_path, tmp_path / "out.wav")]
 
 
 def test_nothing_is_written_of_values_that_are_not_finite(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="NaN or infinite"):
-        write_audio(tmp_path / "out.wav", np.array([0, np.nan], np.float32), 8000)
+        write_audio(Output(tmp_path / "out.wav"), np.array([0, np.nan], np.float32), 8000)
     assert os.listdir(tmp_path) == []

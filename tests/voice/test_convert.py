@@ -23,7 +23,7 @@ Pipeline = Callable[..., Any]
 @pytest.fixture
 def request_(tmp_path: Path, recording: Recording, tone: Tone) -> ConvertRequest:
     path = recording(tone(220, 1, 44100), 44100)
-    return ConvertRequest(path, tmp_path / "out.wav", speaker="zeros")
+    return ConvertRequest(path, tmp_path / "out.wav", speaker="zeros", overwrite=True)
 
 
 def refusal(pipe: Any, request: ConvertRequest) -> str:
@@ -172,7 +172,7 @@ def test_a_loud_voice_is_scaled_and_reported(pipeline: Pipeline, request_: Conve
         ({"transpose": 100.0}, "an octave is 12"),
         ({"seed": -1}, "seed=-1"),
         ({"speaker": None}, "no speaker is given"),
-        ({"speaker": "absent.npy"}, "speaker=absent.npy: no such file"),
+        ({"speaker": "absent.npy"}, "speaker=absent.npy: there is no such file"),
         ({"input": Path("absent.wav")}, "absent.wav: no such file"),
     ],
 )
@@ -180,14 +180,14 @@ def test_refused_requests(pipeline: Pipeline, request_: ConvertRequest, change: 
     assert fact in refused_before_running(pipeline(), replace(request_, **change))
 
 
-@pytest.mark.parametrize(("name", "fact"), [("out.xyz", "suffix '.xyz'"), ("in.wav", "is the recording to convert")])
+@pytest.mark.parametrize(("name", "fact"), [("out.xyz", "suffix '.xyz'"), ("in.wav", "is what input reads")])
 def test_refused_outputs(pipeline: Pipeline, request_: ConvertRequest, tmp_path: Path, name: str, fact: str) -> None:
     assert fact in refused_before_running(pipeline(), replace(request_, output=tmp_path / name))
 
 
 def test_a_missing_folder(pipeline: Pipeline, request_: ConvertRequest, tmp_path: Path) -> None:
     pipe = pipeline()
-    with pytest.raises(AudioError, match="does not exist"):
+    with pytest.raises(AudioError, match="there is no folder"):
         convert(pipe, replace(request_, output=tmp_path / "absent" / "out.wav"))
     assert pipe.fed == []
 

@@ -33,7 +33,7 @@ def test_none_says_how_to_make_one() -> None:
 @pytest.mark.parametrize(
     ("array", "fact"),
     [
-        (np.array([{"a": 1}] * 256, dtype=object), "pickled objects are never loaded"),
+        (np.array([{"a": 1}] * 256, dtype=object), "holds pickled objects, which are refused"),
         (np.zeros(192, np.float32), r"has the shape \[192\], needed is \[256\] or \[1, 256\]"),
         (np.zeros((2, 256), np.float32), r"has the shape \[2, 256\]"),
         (np.float32(1), r"has the shape \[\]"),
@@ -55,7 +55,7 @@ def test_refused_arrays(tmp_path: Path, array: np.ndarray, fact: str) -> None:
 @pytest.mark.parametrize("content", [b"", b"text", b"\x80\x04N.", b"\x93NUMPY\x01\x00"], ids=repr)
 def test_files_that_are_no_array(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "spk.npy").write_bytes(content)
-    with pytest.raises(AudioError, match=r"is not a plain \.npy array"):
+    with pytest.raises(AudioError, match=r"is no array in \.npy form|is empty|is cut short"):
         read_speaker(tmp_path / "spk.npy")
 
 
@@ -73,5 +73,5 @@ def test_an_archive(tmp_path: Path) -> None:
 def test_a_header_that_claims_more_than_the_file_holds(tmp_path: Path) -> None:
     with (tmp_path / "spk.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (2**40,)})
-    with pytest.raises(AudioError, match="is not a plain"):
+    with pytest.raises(AudioError, match=r"claims float32 of shape \[1099511627776\], 4398046511104 bytes"):
         read_speaker(tmp_path / "spk.npy")
