@@ -26,7 +26,9 @@ from tests.campaigns.kill_rounds import fault, loaded
 from tests.campaigns.small import Small
 from tests.campaigns.tally import Tally, held, parser
 
-SECONDS, GIGABYTES, THREADS = 10, 6.0, 256
+#: of loading and running, and of a build
+SECONDS = {"folder": 10, "store": 30}
+GIGABYTES, THREADS = 6.0, 256
 #: a module that tells when it is imported, when its module class is made, and when it is called
 CANARY = """
 import os
@@ -84,7 +86,7 @@ class Hostile:
         kind = rng.choice(["folder", "folder", "store"])
         what = hostile_folder(self.project, rng) if kind == "folder" else hostile_store(self.project, rng)
         call = self._load if kind == "folder" else self._build
-        ended = forked(call, SECONDS, GIGABYTES)
+        ended = forked(call, SECONDS[kind], GIGABYTES)
         self.judge(kind, number, ended, what)
         if kind == "store":
             self.completes(number, what)
@@ -99,7 +101,7 @@ class Hostile:
 
     def completes(self, number: int, what: str) -> None:
         """However a store was harmed, the command that was refused once is not refused again."""
-        ended = forked(self._build, SECONDS * 3)
+        ended = forked(self._build, SECONDS["store"])
         if ended.how != "returned" or ended.value:
             self.tally.fail(
                 "store: is not mended by the next build", number, f"{ended.why} {ended.said[-400:]}; {what}"
