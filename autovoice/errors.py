@@ -15,6 +15,7 @@ AutovoiceError
 ├── StoreError         the store cannot be read or written
 ├── ArtefactError      a file is not the one that was built (missing, truncated, edited)
 │   ├── MismatchError      it was built for another GPU, or by another version of its tool
+│   ├── TrustError         loading it would run code, and no one has said that this code may run
 │   └── StaleError         it is to be built again before it is loaded
 ├── EngineError        a built engine failed while it ran
 ├── FeedError          tensors given to a built pipeline do not fit its specification
@@ -133,6 +134,10 @@ class ArtefactError(AutovoiceError):
 
 class MismatchError(ArtefactError):
     """An engine does not belong to this machine."""
+
+
+class TrustError(ArtefactError):
+    """An engine names code, or holds it, that its reader has not allowed."""
 
 
 class StaleError(ArtefactError):

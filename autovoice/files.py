@@ -124,6 +124,18 @@ def parts_in(folder: Path, name: str | None = None) -> list[Path]:
     return [folder / n for n, m in called if m and name in (None, m[1])]
 
 
+def is_part(path: Path) -> bool:
+    """Whether it is called as a part is."""
+    return _PART.fullmatch(path.name) is not None
+
+
+def whole_of(part: Path) -> Path:
+    """What a part was to become."""
+    named = _PART.fullmatch(part.name)
+    assert named is not None
+    return part.with_name(named[1])
+
+
 @contextmanager
 def _abandoned(part: Path) -> Iterator[bool]:
     """True while no one else holds it, and no one else can."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from autovoice.spec import Backend
 
 OPTIONS = ("providers", "graph_optimization_level", "intra_op_num_threads")
 LEVELS = ("disabled", "basic", "extended", "all")
+#: more than any machine gains from; options may come with a folder from elsewhere
+MOST_THREADS = max(256, 4 * (os.cpu_count() or 1))
 CPU = "CPUExecutionProvider"
 _WHERE = "backend.options"
 
@@ -29,8 +32,11 @@ def check_options(options: Mapping[str, Any]) -> None:
     if not isinstance(providers, list | tuple) or not all(isinstance(p, str) for p in providers):
         raise BuildError(f"{_WHERE}.providers: {providers!r} is no list of names", f"{_WHERE}.providers=[{CPU}]")
     level = options.get("graph_optimization_level", "all")
-    if level not in LEVELS:
+    if not isinstance(level, str) or level not in LEVELS:
         raise BuildError(f"{_WHERE}.graph_optimization_level: {level!r}", f"one of {choices(LEVELS)}")
     threads = options.get("intra_op_num_threads", 0)
     if type(threads) is not int or threads < 0:
         raise BuildError(f"{_WHERE}.intra_op_num_threads: {threads!r}", "a whole number; 0 takes one per core")
+    if threads > MOST_THREADS:
+        fix = f"at most {MOST_THREADS}; 0 takes one per core"
+        raise BuildError(f"{_WHERE}.intra_op_num_threads: {threads}", fix)

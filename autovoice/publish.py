@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from autovoice.errors import ArtefactError, StoreError
-from autovoice.files import RANGES, link_or_copy, make_folder, sweep_parts, write_atomically
+from autovoice.errors import StoreError
+from autovoice.files import RANGES, parts_in, sweep_parts, write_atomically
 from autovoice.graph import Graph
-from autovoice.hashing import file_sha256, uncached_sha256
 from autovoice.loaders import loader_of
-from autovoice.manifest import NAME, SCHEMA, dump, fallback_in, files_in, read_manifest
+from autovoice.manifest import NAME, SCHEMA, dump, sealed
 from autovoice.plan import Plan
+from autovoice.published import is_in_place, is_whole, own_names, parts_of, place
 from autovoice.recipe import engine_of
 from autovoice.recipe.fallback import SUFFIX
 from autovoice.recipe.held import by_graph, held
@@ -24,6 +24,7 @@ from autovoice.retries import backend_options, retry_of
 from autovoice.sources import tool_version
 from autovoice.spec import Component, Precision
 from autovoice.store import Record, Store
+from autovoice.switch import replacing, sweep
 
 #: what the names of a build's files begin with, in the store
 _OWN = "engine"
@@ -34,47 +35,29 @@ def publish(
 ) -> list[str]:
     """Make `folder` hold exactly this build; returns what had to be written, nothing when all was in place.
 
-    Engines first, the manifest last: a reader that comes in between is refused by the hashes, never misled.
+    A new folder takes the old one's place as a whole: a reader has one build or the other, and so has whoever comes
+    after a process that was killed. Files that no build wrote stay.
     """
     data = manifest_of(plan, records, store, overrides)
-    written = []
-    engines = {c.name: engine_of(c) for c in plan.graph.components}
-    if _in_place(folder, data, engines, records):
-        return []
+    parts = list(parts_of(data, plan, records))
+    lock = f"folder-{folder.parent.name}-{folder.name}"
+    folder = folder.resolve() if folder.is_symlink() else folder
+    if is_whole(folder, data, parts) and not parts_in(folder.parent, folder.name):
+        return []  # a folder that cannot be written will do
     try:
-        with store.lock(f"folder-{folder.parent.name}-{folder.name}"):
-            make_folder(folder)
-            sweep_parts(folder)
-            for component in data["components"]:
-                for entry, build in _engines(component, engines, records):
-                    for source, file, digest in _files(entry, build):
-                        if _place(store, build, source, folder / file, digest):
-                            written.append(file)
-            if _same_but_for_time(folder, data) and not written:
+        with store.lock(lock):
+            if is_whole(folder, data, parts):  # by now, or there is but something to take up
+                sweep(folder, own_names)
                 return []
-            stale = _stale(folder, data)
-            write_atomically(folder / NAME, dump(data))
-            for path in stale:
-                path.unlink(missing_ok=True)
+            sweep_parts(folder)
+            absent = [p.file for p in parts if not is_in_place(folder / p.file, p.digest)]
+            with replacing(folder, own_names) as new:
+                write_atomically(new / NAME, dump(data))  # first: it tells its files from the user's
+                for part in parts:
+                    place(part, None if part.file in absent else folder / part.file, store, new)
     except OSError as e:
         raise StoreError(f"{folder}: {e.strerror or e}", "paths.outputs=/another/folder") from e
-    return [*written, NAME]
-
-
-def _in_place(folder: Path, data: Mapping[str, Any], engines: Mapping[str, str], records: Mapping[str, Record]) -> bool:
-    """True where there is nothing to write, so that a folder that cannot be written will do."""
-    if not _same_but_for_time(folder, data):
-        return False
-    files = (
-        (folder / file, digest)
-        for component in data["components"]
-        for entry, build in _engines(component, engines, records)
-        for _, file, digest in _files(entry, build)
-    )
-    try:
-        return all(file_sha256(path) == digest for path, digest in files)
-    except OSError:  # one is missing
-        return False
+    return [*absent, NAME]
 
 
 def manifest_of(plan: Plan, records: Mapping[str, Record], store: Store, overrides: Sequence[str]) -> dict[str, Any]:
@@ -87,7 +70,7 @@ def manifest_of(plan: Plan, records: Mapping[str, Record], store: Store, overrid
         if name in used
     }
     tools = {name: version for p in plan.steps for name, version in p.inputs["tools"].items()}
-    return {
+    data = {
         "schema": SCHEMA,
         "autovoice": tool_version("autovoice"),
         "pipeline": graph.spec.pipeline.name,
@@ -105,6 +88,7 @@ def manifest_of(plan: Plan, records: Mapping[str, Record], store: Store, overrid
         "tools": dict(sorted(tools.items())),
         "steps": {p.step.id: p.key for p in plan.steps},
     }
+    return sealed(json.loads(json.dumps(data)))  # as it will be read
 
 
 def _end_to_end(graph: Graph, records: Mapping[str, Record]) -> dict[str, Any]:
@@ -190,17 +174,6 @@ def _engine(name: str, c: Component, build: Record) -> dict[str, Any]:
     }
 
 
-def _engines(
-    component: Mapping[str, Any], engines: Mapping[str, str], records: Mapping[str, Record]
-) -> Iterator[tuple[Mapping[str, Any], Record]]:
-    """The manifest's entry of each engine that belongs to a component, and the record it was built with."""
-    name = component["name"]
-    yield component, records[engines[name]]
-    fallback = fallback_in(component)
-    if fallback is not None:
-        yield fallback, records[f"{name}.build{SUFFIX}"]
-
-
 def _used(c: Component, build: Record) -> Precision:
     """The precision of the engine: what was asked, or the higher one where that is faster or the policy says so."""
     higher = c.higher
@@ -236,47 +209,3 @@ def _race(c: Component, records: Mapping[str, Record]) -> dict[str, Any] | None:
 
 def _dim(dim: Any) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(dim).items() if k not in ("name", "trace")}
-
-
-def _files(component: Mapping[str, Any], build: Record) -> Iterator[tuple[str, str, str]]:
-    """(name in the store, name in the folder, sha256) of an engine and of the files it needs beside it."""
-    yield build.result["engine"], component["file"], component["sha256"]
-    for source, (file, digest) in zip(build.result["beside"], component["beside"].items(), strict=True):
-        yield source, file, digest
-
-
-def _place(store: Store, build: Record, name: str, target: Path, digest: str) -> bool:
-    """Link a file, read once more, to its place unless it is there already; True when something was done.
-
-    Raises ArtefactError when the store's own file is not what was built.
-    """
-    try:
-        if file_sha256(target) == digest:
-            return False
-    except OSError:  # absent: place it
-        pass
-    source = store.folder(build.key) / name
-    if uncached_sha256(source) != digest:
-        store.distrust(build.key, name)
-        raise ArtefactError(
-            f"{source}: content changed since it was built", "run the same command again: it is rebuilt"
-        )
-    link_or_copy(source, target)
-    return True
-
-
-def _same_but_for_time(folder: Path, data: Mapping[str, Any]) -> bool:
-    try:
-        old = read_manifest(folder)
-    except ArtefactError:
-        return False
-    return json.dumps({**old, "created": ""}) == json.dumps({**data, "created": ""})
-
-
-def _stale(folder: Path, data: Mapping[str, Any]) -> list[Path]:
-    """Engines of the manifest before this one that are no longer part of the build."""
-    try:
-        old = files_in(read_manifest(folder))
-    except ArtefactError:
-        return []
-    return [folder / name for name in old - files_in(data)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autovoice.errors import AutovoiceError, unwritable
+from autovoice.json_files import read_json
 from autovoice.manifest import read_manifest
 from autovoice.measure.gates import least_snr
 from autovoice.spec import OBJECTIVES
@@ -69,9 +70,19 @@ def save(folder: Path, overrides: Sequence[str], found: Mapping[str, float]) -> 
     (folder / FILE).write_text(json.dumps(data, indent=1) + "\n")
 
 
+def _saved(path: Path) -> dict[str, Any]:
+    """What `save` wrote. Raises AutovoiceError for anything else."""
+    try:
+        data = read_json(path)
+        _ = data["overrides"], data["objectives"]
+    except (OSError, ValueError, TypeError, KeyError) as e:
+        raise AutovoiceError(f"{path}: is not what a sweep has written: {e}", "remove it, or sweep again") from e
+    return dict(data)
+
+
 def pareto(sweep: Path) -> str:
     """A table of a sweep's builds, those first that no other build beats in everything; "" where nothing was saved."""
-    jobs = [json.loads(path.read_bytes()) for path in sorted(sweep.glob(f"*/{FILE}"))]
+    jobs = [_saved(path) for path in sorted(sweep.glob(f"*/{FILE}"))]
     names = [n for n in OBJECTIVES if jobs and all(n in j["objectives"] for j in jobs)]
     distinct = {tuple(j["overrides"]): [j["objectives"][n] for n in names] for j in jobs}
     if len(distinct) < 2:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from autovoice.errors import BuildError
-from autovoice.ort_options import check_options, environment
+from autovoice.ort_options import MOST_THREADS, check_options, environment
 from tests.builders import ORT
 
 
@@ -28,6 +28,10 @@ from tests.builders import ORT
         ({"graph_optimization_level": 5}, "backend.options.graph_optimization_level: 5\n"),
         ({"intra_op_num_threads": "four"}, "backend.options.intra_op_num_threads: 'four'\n  a whole number; 0 takes "),
         ({"intra_op_num_threads": -4}, "backend.options.intra_op_num_threads: -4\n"),
+        (
+            {"intra_op_num_threads": MOST_THREADS + 1},
+            f"backend.options.intra_op_num_threads: {MOST_THREADS + 1}\n  at most {MOST_THREADS}; 0 takes one per core",
+        ),
         ({"intra_op_num_threads": True}, "backend.options.intra_op_num_threads: True\n"),
     ],
 )

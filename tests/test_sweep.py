@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from autovoice.errors import ArtefactError, AutovoiceError, StoreError
-from autovoice.manifest import NAME, SCHEMA, dump
+from autovoice.manifest import NAME, dump, sealed
 from autovoice.sweep import FILE, check_objectives, objectives, pareto, prepare, save, told
+from tests.folders import entry, manifest
 
 ALL = ["snr_db", "ms", "megabytes"]
 BEST = ["maximize", "minimize", "minimize"]
@@ -48,16 +49,10 @@ def test_a_folder_that_cannot_be_written(refusing: str, tmp_path: Path, monkeypa
 
 def built(folder: Path, snr: Snr, sizes: Sequence[int], latency: dict[str, Any] | None = None) -> Path:
     """A built folder that says this of itself: {point: {wire: dB}}, bytes of each component."""
-    manifest = {
-        "schema": SCHEMA,
-        **{key: {} for key in ("pipeline", "dims", "tensors", "inputs", "outputs", "contract")},
-        "components": [{"file": f"c{i}.onnx", "size": size} for i, size in enumerate(sizes)],
-        "end_to_end": {
-            "parity": {p: {w: {"snr_db": db, "cosine": 0.5} for w, db in wires.items()} for p, wires in snr.items()}
-        },
-        "latency": latency,
-    }
-    (folder / NAME).write_bytes(dump(manifest))
+    parity = {p: {w: {"snr_db": db, "cosine": 0.5} for w, db in wires.items()} for p, wires in snr.items()}
+    components = [entry(f"c{i}", b"", size=size) for i, size in enumerate(sizes)]
+    data = manifest(components, end_to_end={"parity": parity}, latency=latency)
+    (folder / NAME).write_bytes(dump(data))
     return folder
 
 
@@ -75,7 +70,7 @@ def test_without_a_measured_time_there_is_no_ms(tmp_path: Path) -> None:
 def test_of_engines_that_cannot_run_here_the_size_alone_is_known(tmp_path: Path) -> None:
     folder = built(tmp_path, {}, [1000])
     data = json.loads((folder / NAME).read_bytes())
-    (folder / NAME).write_bytes(dump({**data, "end_to_end": None}))
+    (folder / NAME).write_bytes(dump(sealed({**data, "end_to_end": None})))
     assert objectives(folder) == {"megabytes": 0.001}
     assert told({"megabytes": 0.001}, ["megabytes"]) == [0.001]
     with pytest.raises(AutovoiceError, match=r"nothing measured 'snr_db' of this build, .*\n  leave it out, or "):
@@ -261,3 +256,13 @@ def test_what_is_saved_of_a_job_is_plain_json(tmp_path: Path) -> None:
         "overrides": ["p=a", "timed=True"],
         "objectives": {"snr_db": 60, "ms": 10, "megabytes": 4},
     }
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "[" * 100_000], ids=["empty", "list", "keys", "deep"])
+def test_what_a_sweep_has_not_written(content: str, tmp_path: Path) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / FILE).write_text(content)
+    with pytest.raises(AutovoiceError) as raised:
+        pareto(tmp_path)
+    assert raised.value.fact.startswith(f"{tmp_path / '0' / FILE}: is not what a sweep has written: ")
+    assert raised.value.fix == "remove it, or sweep again"

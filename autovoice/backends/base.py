@@ -2,7 +2,7 @@
 
 A manifest names a backend by its name alone, and the name is looked up here: among the modules of this package,
 then among the entry points of the group `autovoice.backends`. A manifest can therefore not make anyone import
-what is not installed as a backend.
+what is not installed as a backend; what an engine itself would import is for its reader to allow (`RunsCode`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Protocol, Self, TypeVar, cast
 
 import numpy as np
 
+from autovoice.engine import Engine
 from autovoice.errors import (
     ArtefactError,
     AutovoiceError,
@@ -114,7 +115,7 @@ class Backend(Protocol):
         """
         ...
 
-    def session_from_engine(self, engine: Path, outputs: tuple[str, ...], shared: Shared | None = None) -> Session:
+    def session_from_engine(self, engine: Engine, outputs: tuple[str, ...], shared: Shared | None = None) -> Session:
         """Load an engine, its outputs in this order. Raises BuildError rather than fall back to anything."""
         ...
 
@@ -234,4 +235,8 @@ def backend_from_name(name: str, options: Mapping[str, Any]) -> Backend:
     plugins = {e.name: e for e in entry_points(group=GROUP)}
     if name not in plugins:
         raise ArtefactError(f"backend '{name}' is not installed here", nearest(name, [*shipped(), *plugins]))
-    return cast(Backend, plugins[name].load()(options))
+    try:
+        made = plugins[name].load()
+    except (ImportError, AttributeError) as e:
+        raise ArtefactError(f"backend '{name}' cannot run here: {e}", f"{plugins[name].value} provides it") from e
+    return cast(Backend, made(options))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +14,9 @@ import numpy as np
 import onnxruntime as ort
 
 from autovoice.backends.base import HOST, Shared, run_error
-from autovoice.errors import BuildError, choices
+from autovoice.engine import Engine
+from autovoice.errors import ArtefactError, BuildError, choices
+from autovoice.external_data import external_data
 from autovoice.ort import NO_OVERFLOW
 from autovoice.ort_options import CPU, check_options
 from autovoice.spec import WORKER
@@ -57,10 +60,12 @@ class OnnxRuntime:
             "providers": self.providers,
         }
 
-    def session_from_engine(self, engine: Path, outputs: tuple[str, ...], shared: Shared | None = None) -> OrtSession:
+    def session_from_engine(self, engine: Engine, outputs: tuple[str, ...], shared: Shared | None = None) -> OrtSession:
+        """Raises ArtefactError for an engine that has part of its weights in other files."""
+        _check_whole(engine)
         return OrtSession(self._session(engine), outputs)
 
-    def _session(self, path: Path, optimized: Path | None = None) -> ort.InferenceSession:
+    def _session(self, engine: Engine, optimized: Path | None = None) -> ort.InferenceSession:
         missing = [p for p in self.providers if p not in ort.get_available_providers()]
         if missing:
             raise BuildError(
@@ -80,10 +85,12 @@ class OnnxRuntime:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         if optimized is not None:
             options.optimized_model_filepath = str(optimized)
+        path = os.fspath(engine)
         try:
-            session = ort.InferenceSession(str(path), options, providers=self.providers)
+            session = ort.InferenceSession(path, options, providers=self.providers)
         except Exception as e:  # onnxruntime raises a class of its own per status code, all plain Exceptions
-            raise BuildError(f"onnxruntime cannot load {path.name}: {_line(e)}", f"file: {path}") from e
+            why = _line(e).replace(path, str(engine))
+            raise BuildError(f"onnxruntime cannot load {engine.name}: {why}", f"file: {engine}") from e
         got = [p for p in session.get_providers() if p in self.providers]
         if got != self.providers:
             raise BuildError(
@@ -126,6 +133,21 @@ class OrtSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_whole(engine: Engine) -> None:
+    """ONNX Runtime would read other files by itself, and no one has checked these."""
+    with open(engine, "rb") as file:
+        try:
+            with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+                outside = external_data(content)
+        except ValueError as e:  # of an empty file too
+            raise ArtefactError(f"{engine}: is not an ONNX file that can be read: {e}", "build it again") from e
+    if outside:
+        raise ArtefactError(
+            f"{engine}: has tensors in other files, which the manifest does not list: {choices(outside)}",
+            "build it again: an engine that autovoice writes is one file",
+        )
 
 
 def _closed(*_: Any) -> Any:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor, device, nn
 
     from autovoice.backends.base import Shared
-    from autovoice.eager.engine_file import Record
+    from autovoice.eager.record import Record
     from autovoice.eager.session import TorchSession
+    from autovoice.engine import Engine
 
 _DEVICES = ("auto", "cpu", "cuda")
 _SWITCHES = ("cuda_graphs",)
@@ -40,7 +41,7 @@ class Torch:
                 fix = f"backend.session.{key}=false"
                 raise BuildError(f"backend.session.{key}: {value!r} is neither true nor false", fix)
         self.device = options.get("device", "auto")
-        if self.device not in _DEVICES:
+        if not isinstance(self.device, str) or self.device not in _DEVICES:
             raise BuildError(f"backend.options.device: '{self.device}'", nearest(str(self.device), _DEVICES))
         mode = options.get("compile") or ""  # false and null: none
         self.compile: str = "default" if mode is True else str(mode)
@@ -84,11 +85,19 @@ class Torch:
         state = write_engine(engine, module, record)
         return {**self._counted(engine, fields), "weights": stored(state), "device": where.type, "unit": "operations"}
 
-    def session_from_engine(self, engine: Path, outputs: tuple[str, ...], shared: Shared | None = None) -> TorchSession:
+    def code_in(self, engine: Engine) -> tuple[str, ...]:
+        """The module, and whatever its arguments name to be made too."""
+        from autovoice.eager.record import read_record
+
+        return read_record(engine).targets
+
+    def session_from_engine(
+        self, engine: Engine, outputs: tuple[str, ...], shared: Shared | None = None
+    ) -> TorchSession:
         """Raises ArtefactError where the model's code is absent or another one; nothing is `shared`."""
         return self._session(engine, outputs)
 
-    def _session(self, engine: Path, outputs: tuple[str, ...], plain: bool = False) -> TorchSession:
+    def _session(self, engine: Engine, outputs: tuple[str, ...], plain: bool = False) -> TorchSession:
         """`plain`: without what hides operations from whoever counts them."""
         from autovoice.eager.engine_file import read_engine
         from autovoice.eager.session import TorchSession
@@ -132,7 +141,7 @@ class Torch:
 
 
 def _record(fields: Mapping[str, Any], changed: list[str]) -> Record:
-    from autovoice.eager.engine_file import Record
+    from autovoice.eager.record import Record
 
     return Record(
         target=fields["model"]["target"],

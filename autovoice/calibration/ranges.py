@@ -12,6 +12,7 @@ import numpy as np
 
 from autovoice.errors import CalibrationError, nearest
 from autovoice.files import write_atomically
+from autovoice.json_files import read_json
 
 _LARGEST = float(np.finfo(np.float32).max)
 Ranges = Mapping[str, tuple[float, float]]
@@ -54,8 +55,10 @@ def model_of(path: Path) -> str | None:
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError) as e:
+        data = read_json(path, follow=True)
+    except OSError as e:
+        raise CalibrationError(f"{path}: cannot be read as ranges", e.strerror or str(e)) from e
+    except ValueError as e:
         raise CalibrationError(f"{path}: cannot be read as ranges", str(e)) from e
     if not isinstance(data, dict):
         raise CalibrationError(f"{path}: holds no ranges", '{"ranges": {"tensor": [low, high]}}')

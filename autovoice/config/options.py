@@ -3,12 +3,12 @@
 OPTIONS = {
     "build": ("targets", "workers", "keep_going", "timed", "objectives"),
     "convert": (
-        *("input", "output", "speaker", "folder", "seed", "transpose", "f0_min", "f0_max"),
+        *("input", "output", "speaker", "folder", "trust", "seed", "transpose", "f0_min", "f0_max"),
         *("sampling_temperature", "output_sample_rate"),
     ),
-    "run": ("feeds", "output", "folder"),
+    "run": ("feeds", "output", "folder", "trust"),
     "calibration_data": ("input", "output", "samples", "selection", "seed"),
-    "benchmark": ("targets", "benchmark", "folder"),
+    "benchmark": ("targets", "benchmark", "folder", "trust"),
     "inspect": ("targets",),
     "sensitivity": ("targets",),
     "search": ("targets", "output"),

@@ -43,6 +43,7 @@ class Settings:
     input: Path | None
     output: Path | None
     folder: Path | None
+    trust: tuple[str, ...]
     engine_folders: Mapping[str, Path]
     shared_engines: Path | None
     objectives: tuple[str, ...]
@@ -72,6 +73,7 @@ def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
         input=path("input"),
         output=path("output"),
         folder=path("folder"),
+        trust=r.strings("trust"),
         engine_folders=_engine_folders(r),
         shared_engines=_folder(paths, "tensorrt_engines"),
         objectives=r.strings("objectives"),

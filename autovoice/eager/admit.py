@@ -9,19 +9,20 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 import torch
 
+from autovoice.eager.record import strings
 from autovoice.errors import AutovoiceError, first_line
 
 
 def check_model(model: Mapping[str, Any], error: type[AutovoiceError]) -> None:
     """Raise `error` unless every target can be imported and makes a module, or is a dataclass among its arguments."""
     _check(model["target"], error, nested=False)
-    for text, is_target in _strings(model["kwargs"]):
+    for text, is_target in strings(model["kwargs"]):
         if "${" in text:  # resolved when the configuration was read: one that is left asks for code
             raise error(f"'{text}' among the arguments of {model['target']} is an interpolation", "write its value")
         if is_target:
@@ -63,16 +64,3 @@ def _makes_module(found: Any) -> bool:
     except (NameError, TypeError):  # a name that only a type checker sees, or nothing that has hints
         return False
     return isinstance(made, type) and issubclass(made, torch.nn.Module)
-
-
-def _strings(value: Any, is_target: bool = False) -> Iterator[tuple[str, bool]]:
-    """Every string in the arguments, and whether it is a target."""
-    if isinstance(value, str):
-        yield value, is_target
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _strings(key)
-            yield from _strings(item, key == "_target_")
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _strings(item)

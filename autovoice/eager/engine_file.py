@@ -7,10 +7,11 @@ and copies the tensors in.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,36 +19,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from autovoice.eager.admit import check_model
+from autovoice.eager.record import KEY, Record, read_record
+from autovoice.engine import Engine
 from autovoice.errors import ArtefactError, BuildError, ExportError, nearest
 from autovoice.steps.module import load_module
 
-KEY = "autovoice"
 #: layers whose weights are held in the compute type; everything else adapts to what flows through it
 HEAVY_LAYERS = (
     *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
     *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
 )
-
-
-@dataclass(frozen=True)
-class Record:
-    """How to make a module and how to call it: dtypes of inputs and outputs by name, outputs as forward orders them.
-
-    `kept` inputs stay as they are when `dtype` is float16; `changed` ones are overwritten by forward.
-    """
-
-    target: str
-    kwargs: Mapping[str, Any]
-    seed: int
-    inputs: Mapping[str, str]
-    outputs: Mapping[str, str]
-    dtype: str
-    kept: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-
-    @property
-    def model(self) -> dict[str, Any]:
-        return {"target": self.target, "kwargs": self.kwargs}
 
 
 def write_engine(path: Path, module: nn.Module, record: Record) -> dict[str, Tensor]:
@@ -64,13 +45,13 @@ def write_engine(path: Path, module: nn.Module, record: Record) -> dict[str, Ten
     return state
 
 
-def read_engine(path: Path) -> tuple[nn.Module, Record]:
+def read_engine(engine: Engine) -> tuple[nn.Module, Record]:
     """The module with its weights, on the CPU, in eval mode. Raises ArtefactError."""
-    record, state = _read(path)
+    record, state = read_record(engine), _state(engine)
     check_model(record.model, ArtefactError)
     module = module_of(record)
     in_dtype(module, record.dtype)
-    _check_fits(path, record, state, module.state_dict())
+    _check_fits(engine, record, state, module.state_dict())
     module.load_state_dict(state)
     return module, record
 
@@ -94,20 +75,17 @@ def in_dtype(module: nn.Module, dtype: str) -> None:
             layer.half()
 
 
-def _read(path: Path) -> tuple[Record, dict[str, Tensor]]:
+def _state(engine: Engine) -> dict[str, Tensor]:
     try:
-        with safe_open(path, "pt", device="cpu") as file:
-            text = (file.metadata() or {}).get(KEY)
-            if text is None:
-                raise ArtefactError(f"{path}: is no torch engine: its metadata has no '{KEY}'", "build it again")
-            return Record(**json.loads(text)), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        with safe_open(os.fspath(engine), "pt", device="cpu") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError) as e:
-        raise ArtefactError(f"{path}: is not a torch engine that can be read: {e}", "build it again") from e
+        raise ArtefactError(f"{engine}: is not a torch engine that can be read: {e}", "build it again") from e
 
 
-def _check_fits(path: Path, record: Record, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+def _check_fits(engine: Engine, record: Record, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
     fix = "the model's code is another one than when it was built: use that version, or build it again"
-    where = f"{path.name} does not fit {record.target}"
+    where = f"{engine.name} does not fit {record.target}"
     for name in wanted:
         if name not in state:
             raise ArtefactError(f"{where}: it has no '{name}'", f"{fix}; {nearest(name, state)}")

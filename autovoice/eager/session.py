@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from autovoice.backends.base import run_error
 from autovoice.eager.arrays import TorchArray, tensor_from
-from autovoice.eager.engine_file import Record
+from autovoice.eager.record import Record
 from autovoice.errors import BuildError, nearest
+from autovoice.guard import Guard
 from autovoice.steps.module import TORCH_DTYPES, call
 
 MAX_GRAPHS = 8
@@ -52,6 +53,7 @@ class TorchSession:
         for name in outputs:
             if name not in record.outputs:
                 raise BuildError(f"{record.target} has no output '{name}'", nearest(name, record.outputs))
+        self._guard = Guard("session")
         self.memory = "cuda" if device.type == "cuda" else "host"
         self.device = device
         where = f"{device}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "the CPU"
@@ -67,15 +69,13 @@ class TorchSession:
         self._without_gradients = torch.no_grad if watched else torch.inference_mode
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        if self._module is None:
-            raise BuildError("this session is closed", "load it again")
         try:
             return self._run(feeds)
         except (RuntimeError, MemoryError) as e:  # torch's own errors, of memory too, are RuntimeErrors
             raise run_error("torch", e, feeds) from e
 
     def _run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        with self._placed():
+        with self._guard, self._placed():
             given = {name: tensor_from(value, self.device) for name, value in feeds.items()}
             got = self._computed(given) if self._graphs is None else self._graphs.run(self._computed, given)
             return {name: value.numpy() if self.memory == "host" else TorchArray(value) for name, value in got.items()}
@@ -84,7 +84,7 @@ class TorchSession:
         """The feeds on the GPU; on a CPU as they are."""
         if self.memory == "host":
             return dict(feeds)
-        with self._placed():
+        with self._guard, self._placed():
             return {name: TorchArray(tensor_from(value, self.device)) for name, value in feeds.items()}
 
     def wait(self) -> None:
@@ -92,7 +92,9 @@ class TorchSession:
             self._stream.synchronize()
 
     def close(self) -> None:
-        self._module = self._graphs = None
+        """Free everything once no thread runs it; `run` then fails."""
+        if self._guard.close():
+            self._module = self._graphs = None
 
     def __enter__(self) -> Self:
         return self

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from autovoice.backends.base import Session, Shared, backend_from_name
-from autovoice.errors import ArtefactError, StaleError
-from autovoice.hashing import uncached_sha256
-from autovoice.manifest import fallback_in
+from autovoice.backends.base import Backend, Session, Shared, backend_from_name
+from autovoice.errors import ArtefactError, BuildError, StaleError, TrustError
+from autovoice.manifest import NAME, fallback_in
+from autovoice.runtime.folder import BuiltFolder
+from autovoice.runtime.trust import Trust
 from autovoice.spec import FAIL, REBUILD
 
 
@@ -25,17 +23,22 @@ class Opened:
     note: str | None = None
 
 
-def opened(folder: Path, component: Mapping[str, Any], shared: Shared, policy: str | None = None) -> Opened:
-    """The engine, its files' hashes checked first; where it does not fit, what the policy says.
+def opened(
+    folder: BuiltFolder, component: Mapping[str, Any], shared: Shared, trust: Trust, policy: str | None = None
+) -> Opened:
+    """The engine, its files' hashes checked; where it does not fit, what the policy says.
 
-    `policy` in place of the manifest's. Raises ArtefactError, of its kinds StaleError where it is to be built again.
+    `policy` in place of the manifest's. Raises ArtefactError, of its kinds StaleError where it is to be built again,
+    and TrustError for code that is not allowed.
     """
     name, outputs = component["name"], tuple(component["outputs"])
     try:
-        return Opened(_session(folder, component, outputs, shared), component["backend"]["name"])
+        return Opened(_session(folder, component, outputs, shared, trust), component["backend"]["name"])
+    except TrustError:  # a question to whoever loads it, not a fault of the engine
+        raise
     except ArtefactError as e:
         asked = policy or component.get("on_mismatch", {}).get("policy", FAIL)
-        why = e.fact.removeprefix(f"{folder / component['file']}: ").removeprefix(f"{folder}/")
+        why = e.fact.removeprefix(f"{folder.path / component['file']}: ").removeprefix(f"{folder.path}/")
         if asked == REBUILD:
             fix = "building takes the configuration: run autovoice with it on this machine, and load what that writes"
             raise StaleError(f"{name}: {why}", fix) from e
@@ -47,25 +50,28 @@ def opened(folder: Path, component: Mapping[str, Any], shared: Shared, policy: s
             fix = f"this folder holds no {asked} to run in its place; build it with on_mismatch={asked}, or {REBUILD}"
             raise type(e)(f"{name}: {why}", fix) from e
         note = f"{name}: {beside} in place of {component['backend']['name']}: {why}"
-        return Opened(_session(folder, fallback, outputs, shared), beside, note)
+        return Opened(_session(folder, fallback, outputs, shared, trust), beside, note)
 
 
-def _session(folder: Path, engine: Mapping[str, Any], outputs: tuple[str, ...], shared: Shared) -> Session:
-    for file, digest in {engine["file"]: engine["sha256"], **engine.get("beside", {})}.items():
-        _check_file(folder / file, digest)
-    backend = backend_from_name(engine["backend"]["loader"], engine["backend"]["options"])
-    return backend.session_from_engine(folder / engine["file"], outputs, shared)
-
-
-def _check_file(path: Path, built: str) -> None:
+def _session(
+    folder: BuiltFolder, entry: Mapping[str, Any], outputs: tuple[str, ...], shared: Shared, trust: Trust
+) -> Session:
+    engine = folder.engine(entry)
+    engine.check()
+    folder.check(entry)
+    backend = _backend(folder, entry)
+    trust.check(folder, [entry])
+    session = backend.session_from_engine(engine, outputs, shared)
     try:
-        digest = uncached_sha256(path)
-    except OSError as e:
-        raise ArtefactError(f"{path}: {e.strerror}", "copy the whole folder, or build it again") from e
-    if digest != built:
-        with suppress(OSError):
-            os.utime(path)  # no longer vouched for by its time: the next build sees the damage and mends it
-        raise ArtefactError(
-            f"{path}: is not the file that was built (sha256 {digest[:12]}…, manifest {built[:12]}…)",
-            "run the build again; it restores the file in its own folder",
-        )
+        engine.check_unchanged()
+    except ArtefactError:
+        session.close()
+        raise
+    return session
+
+
+def _backend(folder: BuiltFolder, entry: Mapping[str, Any]) -> Backend:
+    try:
+        return backend_from_name(entry["backend"]["loader"], entry["backend"]["options"])
+    except BuildError as e:  # options that no configuration may have
+        raise ArtefactError(f"{folder.path / NAME}: {entry['file']}: {e.fact}", e.fix) from e

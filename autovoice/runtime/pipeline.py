@@ -11,8 +11,10 @@ from typing import Any, Self
 from autovoice.backends.base import ENGINE_ERRORS, HOST, Array, Session, Shared, named_error, on_host, read_by
 from autovoice.binding import Binder
 from autovoice.errors import ArtefactError, FeedError, nearest
-from autovoice.manifest import NAME, read_manifest
+from autovoice.guard import Guard
+from autovoice.runtime.folder import BuiltFolder, opened_folder
 from autovoice.runtime.opened import Opened, opened
+from autovoice.runtime.trust import Trust
 from autovoice.spec import Dim
 
 
@@ -26,15 +28,16 @@ class ComponentSession:
         self,
         name: str,
         opened: Opened,
-        inputs: Mapping[str, Any],
-        dims: Mapping[str, Dim],
+        binder: Binder,
         turn: AbstractContextManager[Any],
+        guard: Guard,
     ) -> None:
         self.name = name
         self._turn = turn
+        self._guard = guard
         self.session: Session = opened.session
         self.backend = opened.backend
-        self._binder = Binder(inputs, dims)
+        self._binder = binder
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -46,7 +49,7 @@ class ComponentSession:
         Numpy arrays; with `on_device`, of an engine on a GPU, arrays in its memory that hold until its next run.
         """
         given = self._binder.bind(feeds)
-        with self._turn:  # until it is copied, what the engine wrote is what its next run overwrites
+        with self._guard, self._turn:  # until it is copied, what the engine wrote is what its next run overwrites
             try:
                 got = self.session.run(read_by(self.session, given))
             except ENGINE_ERRORS as e:
@@ -65,7 +68,8 @@ class Pipeline:
 
     `dims` are the free and derived sizes with the profile that was built, `contract` the pipeline's metadata.
     `notes` tell which components run on something else than their engines, and why.
-    `run` may be called from several threads; engines on a GPU then take turns.
+    `run` may be called from several threads; engines on a GPU then take turns. A process that is forked off cannot
+    run it.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Pipeline:
         self.output_names: tuple[str, ...] = tuple(manifest["outputs"])
         tensors = manifest["tensors"]
         self._binder = Binder({n: tensors[n] for n in self.input_names}, self.dims)
+        self._guard = Guard("pipeline")
         self._turn: AbstractContextManager[Any] = nullcontext()
         if any(e.session.memory != HOST for e in engines.values()):
             self._turn = shared.lock
@@ -89,7 +94,8 @@ class Pipeline:
             outputs = {local: o["wire"] for local, o in c["outputs"].items()}
             self._order.append((engine.session, tuple(c["inputs"].items()), tuple(outputs.items())))
             declared = {local: tensors[wire] for local, wire in c["inputs"].items()}
-            self.components[c["name"]] = ComponentSession(c["name"], engine, declared, self.dims, self._turn)
+            binder = Binder(declared, self.dims)
+            self.components[c["name"]] = ComponentSession(c["name"], engine, binder, self._turn, self._guard)
         self._stack = stack
 
     @classmethod
@@ -98,47 +104,42 @@ class Pipeline:
         folder: str | Path,
         components: Iterable[str] | None = None,
         on_mismatch: Mapping[str, str] | None = None,
+        trust: Iterable[str] = (),
     ) -> Pipeline:
         """Every engine of a folder, its hash checked first. Raises ArtefactError for a file that was changed.
 
         Where an engine does not fit this machine, its policy in the manifest decides, or the one that `on_mismatch`
         gives for its component. With `components`, only those are loaded; `component(name)` then gives them, and `run`
-        is refused.
+        is refused. Engines that name Python code, as those of torch, or hold code, need it to be in `trust`: modules,
+        packages with all that is in them, or `sha256:` and an engine's digest. Raises TrustError, before anything is
+        imported, with what is missing there.
         """
-        folder = Path(folder)
-        manifest = read_manifest(folder)
-        try:
-            return cls._loaded(folder, manifest, components, on_mismatch or {})
-        except (KeyError, TypeError, AttributeError) as e:
-            fact = f"{folder / NAME}: is not what was written: {type(e).__name__} {e}"
-            raise ArtefactError(fact, "it was edited or cut short; build it again") from e
+        with opened_folder(Path(folder)) as built:
+            return cls._loaded(built, components, on_mismatch or {}, Trust(trust))
 
     @classmethod
     def _loaded(
-        cls,
-        folder: Path,
-        manifest: Mapping[str, Any],
-        components: Iterable[str] | None,
-        policies: Mapping[str, str],
+        cls, built: BuiltFolder, components: Iterable[str] | None, policies: Mapping[str, str], trust: Trust
     ) -> Pipeline:
-        known = [c["name"] for c in manifest["components"]]
+        every = built.manifest["components"]
+        known = [c["name"] for c in every]
         wanted = known if components is None else list(components)
         for name in wanted:
             if name not in known:
-                raise ArtefactError(f"{folder}: has no component '{name}'", nearest(name, known))
+                raise ArtefactError(f"{built.path}: has no component '{name}'", nearest(name, known))
+        kept = [c for c in every if c["name"] in wanted]
+        trust.check(built, kept)  # of all at once, before the first is loaded
         with ExitStack() as stack:
             shared = stack.enter_context(Shared())
             engines = {}
-            for c in manifest["components"]:
-                if c["name"] in wanted:
-                    engines[c["name"]] = opened(folder, c, shared, policies.get(c["name"]))
-                    stack.enter_context(engines[c["name"]].session)
-            kept = [c for c in manifest["components"] if c["name"] in engines]
+            for c in kept:
+                engines[c["name"]] = opened(built, c, shared, trust, policies.get(c["name"]))
+                stack.enter_context(engines[c["name"]].session)
             owned = ExitStack()
-            pipeline = cls({**manifest, "components": kept}, engines, owned, shared)
+            pipeline = cls({**built.manifest, "components": kept}, engines, owned, shared)
             owned.push(stack.pop_all())  # last: whatever fails before frees everything
         pipeline._whole = len(kept) == len(known)
-        pipeline.folder = folder
+        pipeline.folder = built.path
         return pipeline
 
     _whole = True
@@ -169,7 +170,7 @@ class Pipeline:
             if name not in self.manifest["tensors"]:
                 raise FeedError(f"no tensor '{name}' in this pipeline", nearest(name, self.manifest["tensors"]))
         wires = self._binder.bind(feeds)
-        with self._turn:
+        with self._guard, self._turn:
             try:
                 for session, reads, writes in self._order:
                     got = session.run(read_by(session, {local: wires[wire] for local, wire in reads}))
@@ -183,20 +184,23 @@ class Pipeline:
     def put(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Feeds where the engines that read them want them, to be run many times."""
         placed = dict(feeds)
-        for session, reads, _ in self._order:
-            own = {local: feeds[wire] for local, wire in reads if wire in feeds and session.memory != HOST}
-            got = session.put(own) if own else {}
-            placed |= {wire: got[local] for local, wire in reads if local in got}
+        with self._guard:
+            for session, reads, _ in self._order:
+                own = {local: feeds[wire] for local, wire in reads if wire in feeds and session.memory != HOST}
+                got = session.put(own) if own else {}
+                placed |= {wire: got[local] for local, wire in reads if local in got}
         return placed
 
     def wait(self) -> None:
         """Until everything that `run` has started is done: results that stayed on the device are there."""
-        for session, _, _ in self._order:
-            session.wait()
+        with self._guard:
+            for session, _, _ in self._order:
+                session.wait()
 
     def close(self) -> None:
-        """Free every engine; `run` then fails."""
-        self._stack.close()
+        """Free every engine, when no thread runs one any more; `run` then fails. A fork of the process frees none."""
+        if self._guard.close():
+            self._stack.close()
 
     def __enter__(self) -> Self:
         return self

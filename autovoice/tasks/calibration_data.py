@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from autovoice.dataset.write import (
 )
 from autovoice.errors import ConfigError, Fault, StoreError, nearest
 from autovoice.invocation import Invocation
+from autovoice.json_files import read_json
 from autovoice.spec import Calibration, Target
 from autovoice.store import Record
 from autovoice.table import megabytes
@@ -120,7 +120,7 @@ def _unwritable(path: Path) -> Iterator[Fault]:
 
 def _is_manifest(path: Path) -> bool:
     try:
-        data = json.loads(path.read_bytes())
+        data = read_json(path, follow=True)
     except (OSError, ValueError):
         return False
     return isinstance(data, dict) and {"samples", "selection", "provenance"} <= data.keys()

@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 
 from autovoice.errors import ArtefactError
-from autovoice.files import left_in
+from autovoice.files import is_part, left_in
 from autovoice.invocation import Invocation
 from autovoice.manifest import NAME, read_manifest
+from autovoice.published import own_names
 from autovoice.store import Store, store_error
+from autovoice.switch import remove_left
 from autovoice.table import megabytes
 
 
@@ -40,6 +42,8 @@ def keys_in_use(outputs: Path) -> set[str]:
     """Every key that a manifest below `outputs` names. Raises ArtefactError rather than skip one it cannot read."""
     kept: set[str] = set()
     for path in outputs.glob(f"*/*/{NAME}"):
+        if path.parent.name.startswith("."):  # left by a build that was killed, for the next one to take up
+            continue
         manifest = read_manifest(path.parent)
         if "steps" not in manifest:
             raise ArtefactError(f"{path}: names no steps", "remove that folder, or build it again")
@@ -68,7 +72,11 @@ def _parts(outputs: Path, store: Store) -> list[Path]:
 
 
 def _remove(path: Path, store: Store) -> None:
+    """A folder that another one took the place of may hold files of the user's, which come back."""
     try:
+        if path.is_dir() and is_part(path):
+            remove_left(path, own_names)
+            return
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     except OSError as e:
         raise store_error(store.root, e) from e

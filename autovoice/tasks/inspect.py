@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from autovoice.errors import AutovoiceError
+from autovoice.errors import ArtefactError, AutovoiceError
 from autovoice.invocation import Invocation
+from autovoice.json_files import read_json
 from autovoice.plan import Planned
 from autovoice.recipe import engine_of
 from autovoice.spec import Component
@@ -52,7 +52,11 @@ def _told(invocation: Invocation, c: Component, record: Record) -> Iterator[str]
     if name is None:
         yield " no layers to show: its engine is a graph, or was built for another machine"
         return
-    layers = json.loads((invocation.store.folder(record.key) / name).read_bytes())
+    path = invocation.store.folder(record.key) / name
+    try:
+        layers = read_json(path)
+    except (OSError, ValueError) as e:
+        raise ArtefactError(f"{path}: cannot be read: {e}", "run the build again: it restores the file") from e
     yield table(
         ["layer", "kind", "reads", "writes", "ms", "tactic"], [_row(x) for x in layers if x["nodes"] or x["ms"]]
     )

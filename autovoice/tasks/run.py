@@ -10,9 +10,10 @@ from autovoice.engine_folder import OWN, engine_folder
 from autovoice.errors import ArtefactError, FeedError, StaleError, StoreError
 from autovoice.files import write_atomically
 from autovoice.invocation import Invocation
-from autovoice.manifest import read_manifest
+from autovoice.manifest import engines_in, read_manifest
 from autovoice.npz import npz_bytes, read_npz
 from autovoice.runtime.pipeline import Pipeline
+from autovoice.runtime.trust import digest_trust
 from autovoice.spec import FAIL, REBUILD
 
 
@@ -39,9 +40,10 @@ def loaded(invocation: Invocation) -> Pipeline:
     """
     folder = invocation.settings.folder or _named(invocation) or _built(invocation)
     try:
-        pipeline = Pipeline.load(folder, on_mismatch=_policies(invocation, folder))
+        pipeline = Pipeline.load(folder, on_mismatch=_policies(invocation, folder), trust=_trusted(invocation, folder))
     except StaleError as e:
-        pipeline = Pipeline.load(_built_again(invocation, folder, e))
+        again = _built_again(invocation, folder, e)
+        pipeline = Pipeline.load(again, trust=_trusted(invocation, again))
     for note in pipeline.notes:
         print(f" {note}", flush=True)
     return pipeline
@@ -82,6 +84,15 @@ def _policies(invocation: Invocation, folder: Path) -> dict[str, str]:
         if policy != FAIL or not said.isdisjoint((ON_MISMATCH, f"component.{name}.{ON_MISMATCH}")):
             found[name] = str(policy)
     return found
+
+
+def _trusted(invocation: Invocation, folder: Path) -> list[str]:
+    """What the command line allows, and of the folder's engines those that this store has built itself."""
+    manifest, store = read_manifest(folder), invocation.store
+    made = (store.record(key) for key in manifest.get("steps", {}).values())
+    built = {f.sha256 for r in made if r is not None for name, f in r.files.items() if name == r.result.get("engine")}
+    own = {e["sha256"] for e in engines_in(manifest)} & built
+    return [*invocation.settings.trust, *map(digest_trust, own)]
 
 
 def _built_again(invocation: Invocation, folder: Path, error: StaleError) -> Path:

@@ -9,9 +9,10 @@ from typing import Any
 
 from autovoice.backends.base import Session, Shared
 from autovoice.cuda.device import gpus, why_none
+from autovoice.engine import Engine
 from autovoice.errors import ArtefactError, BuildError, MismatchError
 from autovoice.trt.log import Log
-from autovoice.trt.options import session_options
+from autovoice.trt.options import check_known, session_options
 from autovoice.trt.sidecar import read_sidecar
 from autovoice.trt.versions import Tool, imported
 
@@ -23,6 +24,8 @@ class EngineBackend:
     tool: Tool
 
     def __init__(self, options: Mapping[str, Any]) -> None:
+        check_known(options)
+        self._session_options = asdict(session_options(options))
         self.options = options
 
     def engine_from_onnx(self, model: Path, engine: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,7 +33,11 @@ class EngineBackend:
 
         return make_engine(self.tool, self.options, model, engine, fields)
 
-    def session_from_engine(self, engine: Path, outputs: tuple[str, ...], shared: Shared | None = None) -> Session:
+    def code_in(self, engine: Engine) -> tuple[str, ...]:
+        """An engine for several versions brings code of its own along, which runs on the host."""
+        return (engine.name,) if read_sidecar(engine)["version_compatible"] else ()
+
+    def session_from_engine(self, engine: Engine, outputs: tuple[str, ...], shared: Shared | None = None) -> Session:
         from autovoice.trt.session import EngineSession
 
         sidecar = read_sidecar(engine)
@@ -39,11 +46,9 @@ class EngineBackend:
         except BuildError as e:
             raise MismatchError(f"{engine}: {e.fact}", e.fix) from e
         self._check_fits(engine, sidecar, module.__version__)
-        return EngineSession(
-            module, engine, sidecar, outputs, asdict(session_options(self.options)), shared, log=Log(module)
-        )
+        return EngineSession(module, engine, sidecar, outputs, self._session_options, shared, log=Log(module))
 
-    def _check_fits(self, engine: Path, sidecar: Mapping[str, Any], version: str) -> None:
+    def _check_fits(self, engine: Engine, sidecar: Mapping[str, Any], version: str) -> None:
         """Raise MismatchError for an engine that this GPU or this version would refuse, or run wrongly."""
         rebuild = "build it again here, or on_mismatch=rebuild"
         if sidecar["tool"] != self.tool.name:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from autovoice.engine import Engine
 from autovoice.errors import BuildError, MismatchError, choices, nearest
 
 _DTYPES = {
@@ -40,19 +40,19 @@ class Spec:
 class LoadedEngine:
     """An engine, its inputs and outputs as the sidecar has them, checked against what the engine says."""
 
-    def __init__(self, module: Any, plan: bytes | Path, sidecar: Mapping[str, Any], log: Log) -> None:
+    def __init__(self, module: Any, plan: bytes | Engine, sidecar: Mapping[str, Any], log: Log) -> None:
         self.module = module
         self.log = log
         self._told = len(log.messages)
-        self.name = plan.name if isinstance(plan, Path) else "the engine"
+        self.name = "the engine" if isinstance(plan, bytes) else plan.name
         self.inputs = tuple(_spec(n, t) for n, t in sidecar["inputs"].items())
         self.outputs = tuple(_spec(n, t) for n, t in sidecar["outputs"].items())
-        data = plan.read_bytes() if isinstance(plan, Path) else plan
+        data = plan if isinstance(plan, bytes) else plan.read_bytes()
         try:
             self._runtime = module.Runtime(log.logger)
         except TypeError as e:  # pybind's word for a factory that returned nothing
             raise self.refused("start its runtime", "install a driver that this TensorRT works with") from e
-        if sidecar.get("version_compatible"):  # such plans carry code of their own, whose hash has been checked
+        if sidecar.get("version_compatible"):  # such plans carry code of their own: see `code_in`
             self._runtime.engine_host_code_allowed = True
         self.engine: Any = self._runtime.deserialize_cuda_engine(data)
         if self.engine is None:

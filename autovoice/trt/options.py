@@ -10,6 +10,7 @@ from typing import Any
 from autovoice.errors import BuildError, nearest
 
 LEVELS = range(6)
+_MOST_GRAPHS = 1024
 _WORDS = {int: "a whole number", bool: "true or false", str: "a word", tuple: "a list"}
 _EXAMPLES = {"compute_capabilities": "['8.9']"}
 COMPATIBILITIES = ("none", "ampere_plus", "same_compute_capability")
@@ -76,13 +77,18 @@ def check_session(given: Mapping[str, Any]) -> None:
     session_options(given)
 
 
+def check_known(given: Mapping[str, Any]) -> None:
+    """Raises BuildError for what is neither an option of a build nor of a session: a folder may bring any."""
+    _check_names(given, {f.name: f for kind in (BuildOptions, SessionOptions) for f in fields(kind)}, "backend.options")
+
+
 def session_options(given: Mapping[str, Any]) -> SessionOptions:
     """Those of `given` that are about running. Raises BuildError for a value out of range."""
     known = {f.name for f in fields(SessionOptions)}
     made = SessionOptions(**{k: v for k, v in given.items() if k in known})
     _check_types(made, given, "backend.session")
-    if made.max_cuda_graphs < 1:
-        fix = "at least 1; backend.session.cuda_graphs=false takes none"
+    if not 1 <= made.max_cuda_graphs <= _MOST_GRAPHS:
+        fix = f"1 to {_MOST_GRAPHS}; backend.session.cuda_graphs=false takes none"
         raise BuildError(f"backend.session.max_cuda_graphs: {made.max_cuda_graphs}", fix)
     return made
 

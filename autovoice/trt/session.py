@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +15,7 @@ from autovoice.cuda.arena import Arena
 from autovoice.cuda.array import DeviceArray
 from autovoice.cuda.runtime import checked, load
 from autovoice.cuda.stream import capture
+from autovoice.engine import Engine
 from autovoice.errors import BuildError, FeedError, nearest
 from autovoice.trt.execution import Execution
 from autovoice.trt.feeds import View, signer_of, view_of
@@ -48,7 +48,7 @@ class EngineSession:
     def __init__(
         self,
         module: Any,
-        engine: bytes | Path,
+        engine: bytes | Engine,
         sidecar: Mapping[str, Any],
         outputs: Sequence[str],
         options: Mapping[str, Any],

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -358,8 +360,41 @@ def test_a_session_of_the_host(built: Callable[..., Path]) -> None:
     assert session.notes[0].endswith("on the CPU")
     session.wait()
     session.close()
+    session.close()
     with pytest.raises(BuildError, match="this session is closed\n  load it again"):
         session.run(feeds)
+
+
+def test_a_session_that_is_closed_while_it_runs(built: Callable[..., Path]) -> None:
+    """Every run ends with its answer, or says that it came too late."""
+    feeds = {"x": np.zeros((1, 4, 2), np.float32)}
+    path = built(TWO)
+    for _ in range(5):
+        session = Torch(CPU).session_from_engine(path, ("above",))
+
+        def work(session: Any = session) -> str:
+            try:
+                while True:
+                    assert session.run(feeds)["above"].max() == 1
+            except BuildError as e:
+                return str(e.fact)
+
+        with ThreadPoolExecutor(2) as threads:
+            working = [threads.submit(work) for _ in range(2)]
+            session.close()
+            assert {w.result(10) for w in working} == {"this session is closed"}
+
+
+def test_a_fork_of_the_process_that_loaded_it(built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Torch(CPU).session_from_engine(built(TWO), ("above",))
+    parent = os.getpid()
+    monkeypatch.setattr("autovoice.guard.os.getpid", lambda: parent + 1)
+    with pytest.raises(BuildError) as raised:
+        session.run({"x": np.zeros((1, 4, 2), np.float32)})
+    assert str(raised.value) == (
+        f"this session was loaded by process {parent}, and process {parent + 1} is a fork of it\n"
+        "  load it in the process that runs it, or start processes by 'spawn'"
+    )
 
 
 def test_forward_that_raises_is_told_with_the_shapes_it_was_given(built: Callable[..., Path]) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from autovoice import Pipeline
 from autovoice.errors import ArtefactError
+from autovoice.manifest import sealed
 
 if TYPE_CHECKING:
     from tests.conftest import Project
@@ -166,6 +167,13 @@ def test_a_removed_engine_is_told_and_restored(toy: Project) -> None:
     Pipeline.load(toy.folder).close()
 
 
+def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    """With a digest that vouches for the change, as a newer version or a forger writes it."""
+    path = folder / "manifest.json"
+    data = edit(json.loads(path.read_bytes()))
+    path.write_text(json.dumps(sealed(data) if isinstance(data, dict) else data))
+
+
 def manifest_with(**changes: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda data: {**data, **changes}
 
@@ -189,21 +197,24 @@ def without(part: str, *keys: str) -> Callable[[dict[str, Any]], dict[str, Any]]
 
 
 EDITS = {
-    "another schema": (manifest_with(schema=2), "schema 2, this version reads 1"),
-    "no schema": (lambda d: {k: v for k, v in d.items() if k != "schema"}, "schema None, this version reads 1"),
+    "another schema": (manifest_with(schema=3), "schema 3, this version reads 2"),
+    "no schema": (lambda d: {k: v for k, v in d.items() if k != "schema"}, "schema None, this version reads 2"),
     "no tensors": (lambda d: {k: v for k, v in d.items() if k != "tensors"}, "has no 'tensors'"),
-    "a list": (lambda d: [d], "schema None, this version reads 1"),
+    "a list": (lambda d: [d], "schema None, this version reads 2"),
     "a path out of the folder": (
         first_file("../synth.onnx"),
-        "file '../synth.onnx' is not a plain name in this folder",
+        "is not what was written: file '../synth.onnx' is not a plain name in this folder",
     ),
-    "an absolute path": (first_file("/etc/passwd"), "file '/etc/passwd' is not a plain name in this folder"),
-    "a folder": (first_file(".."), "file '..' is not a plain name in this folder"),
-    "no hash": (without("components", "sha256"), "is not what was written: KeyError 'sha256'"),
-    "no backend": (without("components", "backend"), "is not what was written: KeyError 'backend'"),
-    "no loader": (without("components", "backend", "loader"), "is not what was written: KeyError 'loader'"),
-    "no tensor": (without("tensors", "features"), "is not what was written: KeyError 'features'"),
-    "no bound": (without("dims", "length", "max"), "is not what was written: TypeError "),
+    "an absolute path": (
+        first_file("/etc/passwd"),
+        "is not what was written: file '/etc/passwd' is not a plain name in this folder",
+    ),
+    "a folder": (first_file(".."), "is not what was written: file '..' is not a plain name in this folder"),
+    "no hash": (without("components", "sha256"), "is not what was written: components[0]: the sha256 of "),
+    "no backend": (without("components", "backend"), "is not what was written: components[0].backend is None"),
+    "no loader": (without("components", "backend", "loader"), "is not what was written: components[0].backend.loader"),
+    "no tensor": (without("tensors", "features"), "is not what was written: there is no tensor 'features'"),
+    "no bound": (without("dims", "length", "max"), "is not what was written: dims.length.max is None"),
 }
 
 
@@ -212,14 +223,15 @@ def test_an_edited_manifest_is_refused_and_restored(toy: Project, name: str) -> 
     path = toy.folder / "manifest.json"
     whole = json.loads(path.read_bytes())
     edit, fact = EDITS[name]
-    path.write_text(json.dumps(edit(whole)))
+    edit_manifest(toy.folder, edit)
     with pytest.raises(ArtefactError) as caught:
         Pipeline.load(toy.folder)
     lines = str(caught.value).splitlines()
     assert lines[0].startswith(f"{path}: {fact}")
     assert "build it again" in lines[1]
     assert "restored manifest.json" in toy.ok()
-    assert {**json.loads(path.read_bytes()), "created": ""} == {**whole, "created": ""}
+    again = json.loads(path.read_bytes())
+    assert {**again, "created": "", "digest": ""} == {**whole, "created": "", "digest": ""}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"schema": 1'], ids=repr)
@@ -238,8 +250,7 @@ def test_a_folder_that_was_never_built(tmp_path: Path) -> None:
 
 
 def test_a_backend_that_is_not_installed(toy: Project) -> None:
-    path = toy.folder / "manifest.json"
-    path.write_text(path.read_text().replace('"loader": "onnxruntime"', '"loader": "os"'))
+    edit_manifest(toy.folder, lambda d: json.loads(json.dumps(d).replace('"loader": "onnxruntime"', '"loader": "os"')))
     with pytest.raises(ArtefactError) as caught:
         Pipeline.load(toy.folder)
     assert str(caught.value) == (

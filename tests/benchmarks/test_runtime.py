@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 
 from autovoice import Pipeline
+from autovoice.manifest import sealed
 
 pytestmark = pytest.mark.performance
 FRAMES = 512
@@ -30,7 +31,7 @@ def vocoder(request, tmp_path):
     folder = tmp_path / "vocoder"
     folder.mkdir()
     shutil.copyfile(built / component["file"], folder / component["file"])
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps(sealed(manifest)))
     return folder
 
 

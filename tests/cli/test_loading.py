@@ -15,6 +15,7 @@ from autovoice import Pipeline
 from autovoice.backends import torch as torch_backend
 from autovoice.cuda.device import gpus
 from autovoice.errors import ArtefactError, MismatchError, StaleError
+from autovoice.manifest import sealed
 from tests.conftest import Project as ProjectClass
 from tests.conftest import copied
 
@@ -70,7 +71,7 @@ def test_a_folder_that_is_gone_leads_to_the_build(toy: Project, feeds: Feeds) ->
 
 def test_a_folder_of_another_pipeline_or_of_nothing(toy: Project, feeds: Feeds) -> None:
     with_feeds(toy, feeds)
-    manifest = toy.manifest | {"pipeline": "bells"}
+    manifest = sealed(toy.manifest | {"pipeline": "bells"})
     (toy.root / "engines").mkdir()
     assert toy.fails(*RUN, "paths.tensorrt_engines=engines") == (
         "error: engines: no manifest.json here\n  give a folder that `autovoice` has built\n"
@@ -146,13 +147,13 @@ def test_an_engine_of_another_machine(mine: Project, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch_backend.Torch, "session_from_engine", refused)
     folder = folder_of(mine)
     why = "was built for compute capability 8.9, this GPU has 9.0"
-    with Pipeline.load(folder, components=["synth"]) as pipeline:
+    with Pipeline.load(folder, components=["synth"], trust=["chime"]) as pipeline:
         assert pipeline.notes == (f"synth: onnxruntime in place of torch: {why}",)
     with pytest.raises(MismatchError) as caught:
-        Pipeline.load(folder, on_mismatch={"embedder": "fail"})
+        Pipeline.load(folder, on_mismatch={"embedder": "fail"}, trust=["chime"])
     assert str(caught.value) == f"{folder / 'embedder.safetensors'}: {why}\n  build it again here"
     with pytest.raises(StaleError) as stale:
-        Pipeline.load(folder, on_mismatch={"embedder": "rebuild"})
+        Pipeline.load(folder, on_mismatch={"embedder": "rebuild"}, trust=["chime"])
     assert str(stale.value) == (
         f"embedder: {why}\n"
         "  building takes the configuration: run autovoice with it on this machine, and load what that writes"
@@ -164,7 +165,7 @@ def test_a_fallback_is_checked_like_an_engine(mine: Project) -> None:
     (folder / "synth.safetensors").unlink()
     (folder / "synth.fallback.onnx").unlink()
     with pytest.raises(ArtefactError, match=r"synth\.fallback\.onnx: No such file"):
-        Pipeline.load(folder)
+        Pipeline.load(folder, components=["synth"])
 
 
 def test_the_command_line_shows_a_fallback(mine: Project, feeds: Feeds) -> None:
@@ -173,6 +174,24 @@ def test_the_command_line_shows_a_fallback(mine: Project, feeds: Feeds) -> None:
     (folder / "synth.safetensors").unlink()
     out = mine.ok(*RUN, f"folder={folder}")
     assert out.splitlines()[0] == " synth: onnxruntime in place of torch: No such file or directory"
+
+
+def test_code_of_a_folder_from_elsewhere_is_asked_for(mine: Project, feeds: Feeds) -> None:
+    """Another store did not build it, whatever the folder says; `mine` did, and so did not ask above."""
+    with_feeds(mine, feeds)
+    shutil.copytree(folder_of(mine), mine.root / "received")
+    elsewhere = (*RUN, "folder=received", "paths.outputs=elsewhere")
+    names = "chime.embedder.Embedder,chime.synth.Synth,chime.limiter.Limiter"
+    said = mine.fails(*elsewhere)
+    assert said.startswith(
+        "error: received: loading embedder.safetensors, synth.safetensors, limiter.safetensors runs "
+    )
+    assert f"trust=[{names}] on the command line" in said
+    assert mine.fails(*elsewhere, "trust=[chime.synth]").startswith(
+        "error: received: loading embedder.safetensors, limiter.safetensors runs code of chime.embedder.Embedder, "
+    )
+    assert "out.npz: limited float32 " in mine.ok(*elsewhere, "trust=[chime]")
+    assert "out.npz: limited float32 " in mine.ok(*RUN, "folder=received")  # its engines are of this store
 
 
 @pytest.mark.tensorrt

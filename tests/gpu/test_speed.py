@@ -99,7 +99,7 @@ def test_a_second_of_audio_from_wav_to_wav(
     module = folder_of(autovoice("backend=torch", "precision=fp32", HALF[2]))
     times = {}
     for name, folder in (("autovoice", half), ("PyTorch", module)):
-        with Pipeline.load(folder) as loaded:
+        with Pipeline.load(folder, trust=["autovoice.models"]) as loaded:
             request = ConvertRequest(
                 input=tmp_path / "in.wav", output=tmp_path / f"{name}.wav", speaker="zeros", output_sample_rate=22050
             )

@@ -14,7 +14,8 @@ import pytest
 
 from autovoice.cuda.array import DeviceArray
 from autovoice.cuda.device import Gpu
-from autovoice.errors import BuildError, FeedError, MismatchError
+from autovoice.errors import ArtefactError, BuildError, FeedError, MismatchError, TrustError
+from autovoice.manifest import SCHEMA, sealed
 from autovoice.runtime.pipeline import Pipeline
 from tests.fakes.cuda import FakeCuda, installed
 from tests.fakes.tensorrt import FakeTensorRT, plan, sidecar
@@ -57,9 +58,9 @@ def engine(folder: Path, name: str, reads: str, writes: str) -> dict[str, Any]:
 def folder(tmp_path: Path) -> Path:
     components = [engine(tmp_path, "first", "x", "y"), engine(tmp_path, "second", "u", "w")]
     tensors = {n: {"dtype": "float32", "shape": [1, "n"], "default": None} for n in "xyw"}
-    manifest = {"schema": 1, "pipeline": "fake", "dims": {"n": DIM}, "tensors": tensors, "inputs": ["x"]}
+    manifest = {"schema": SCHEMA, "pipeline": "fake", "dims": {"n": DIM}, "tensors": tensors, "inputs": ["x"]}
     manifest |= {"outputs": ["w"], "components": components, "contract": {}}
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "manifest.json").write_text(json.dumps(sealed(manifest)))
     return tmp_path
 
 
@@ -159,6 +160,16 @@ def test_closed_means_closed(cuda: FakeCuda, folder: Path) -> None:
         pipeline.run({"x": X})
 
 
+def rewritten(folder: Path, changes: dict[str, Any]) -> None:
+    """The first engine's sidecar with changes, and a manifest that vouches for it."""
+    path = folder / "first.engine.json"
+    content = json.dumps({**json.loads(path.read_bytes()), **changes}).encode()
+    path.write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["components"][0]["beside"]["first.engine.json"] = sha256(content).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(sealed(manifest)))
+
+
 @pytest.mark.parametrize(
     ("change", "fact"),
     [
@@ -171,12 +182,61 @@ def test_closed_means_closed(cuda: FakeCuda, folder: Path) -> None:
 def test_an_engine_of_another_place_is_refused_before_it_is_read(
     cuda: FakeCuda, folder: Path, change: dict[str, Any], fact: str
 ) -> None:
-    path = folder / "first.engine.json"
-    content = json.dumps({**json.loads(path.read_bytes()), **change}).encode()
-    path.write_bytes(content)
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    manifest["components"][0]["beside"]["first.engine.json"] = sha256(content).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    rewritten(folder, change)
     with pytest.raises(MismatchError, match=fact):
         Pipeline.load(folder)
+    assert cuda.leaks == {}
+
+
+def test_an_engine_that_brings_code_along_asks_first(cuda: FakeCuda, folder: Path) -> None:
+    """One for several versions of its tool holds a runtime of its own, which would run on the host."""
+    rewritten(folder, {"version_compatible": True})
+    with pytest.raises(TrustError) as caught:
+        Pipeline.load(folder)
+    assert str(caught.value) == (
+        f"{folder}: loading first.engine runs code of first.engine\n"
+        "  if you trust it: Pipeline.load(folder, trust=['first.engine']), or trust=[first.engine] on the command line;"
+        " a package allows all that is in it"
+    )
+    digest = json.loads((folder / "manifest.json").read_bytes())["components"][0]["sha256"]
+    for trust in (["first.engine"], [f"sha256:{digest}"]):
+        with Pipeline.load(folder, trust=trust) as pipeline:
+            assert np.array_equal(pipeline.run({"x": X})["w"], 4 * X)
+    assert cuda.leaks == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"inputs": {"x": 3}}, "inputs"),
+        ({"profiles": [{"x": {"min": "1"}}]}, "profiles"),
+        ({"compute_capability": "9.0"}, "compute_capability"),
+        ({"version_compatible": 1}, "version_compatible"),
+    ],
+)
+def test_a_sidecar_of_another_form(cuda: FakeCuda, folder: Path, changes: dict[str, Any], key: str) -> None:
+    rewritten(folder, changes)
+    with pytest.raises(ArtefactError) as caught:
+        Pipeline.load(folder)
+    assert str(caught.value) == (
+        f"{folder / 'first.engine.json'}: is not what was written, at '{key}'\n  build it again with this version"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "fact"),
+    [
+        ({"plugin_library": "/tmp/evil.so"}, "backend.options: unknown key 'plugin_library'"),
+        ({"max_cuda_graphs": 10**9}, "backend.session.max_cuda_graphs: 1000000000"),
+    ],
+)
+def test_options_that_no_configuration_may_have(
+    cuda: FakeCuda, folder: Path, options: dict[str, Any], fact: str
+) -> None:
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["components"][0]["backend"]["options"] = options
+    (folder / "manifest.json").write_text(json.dumps(sealed(manifest)))
+    with pytest.raises(ArtefactError) as caught:
+        Pipeline.load(folder)
+    assert caught.value.fact == f"{folder / 'manifest.json'}: first.engine: {fact}"
     assert cuda.leaks == {}

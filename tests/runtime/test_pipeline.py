@@ -149,7 +149,7 @@ def test_a_closed_pipeline_refuses(master: Project, feeds: Feeds) -> None:
     for call in (lambda: pipeline.run(feeds()), lambda: component.run({"x": np.ones((1, 4), np.float32)})):
         with pytest.raises(BuildError) as caught:
             call()
-        assert str(caught.value) == "this session is closed\n  load it again"
+        assert str(caught.value) == "this pipeline is closed\n  load it again"
 
 
 def test_some_components_can_be_loaded(master: Project, feeds: Feeds) -> None:
