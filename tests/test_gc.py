@@ -13,6 +13,7 @@ import pytest
 from autovoice.errors import StoreError
 from autovoice.store import Store
 from autovoice.tasks import gc
+from tests.folders import fill
 
 
 @pytest.fixture
@@ -82,3 +83,19 @@ def test_what_cannot_be_removed_is_said_in_two_lines(outputs: Path, monkeypatch:
     monkeypatch.setattr(gc.shutil, "rmtree", refuse)
     with pytest.raises(StoreError, match="no permission to write"):
         run(outputs, dry=False)
+
+
+def test_what_a_killed_builder_left_gives_back_what_is_the_users(outputs: Path) -> None:
+    """The folder that another one took the place of, and one that never got its place again."""
+    published = fill(outputs / "toy/onnxruntime-fp32", 2)
+    one, gone, empty = (outputs / f"toy/.{n}.0123abcd" for n in ("onnxruntime-fp32", "torch-fp32", "half"))
+    for left in (one, gone, empty):
+        fill(left, 3)
+    (one / "notes.txt").write_text("mine")
+    (gone / "notes.txt").write_text("mine")
+    run(outputs, dry=True)
+    assert (one / "notes.txt").exists()
+    run(outputs, dry=False)
+    assert sorted(p.name for p in (outputs / "toy").iterdir()) == ["onnxruntime-fp32", "torch-fp32"]
+    for folder in (published, outputs / "toy/torch-fp32"):
+        assert sorted(p.name for p in folder.iterdir()) == ["manifest.json", "notes.txt", "scale.onnx"]
