@@ -191,6 +191,10 @@ def _fields(case: Case, expected: dict[str, np.ndarray], precision: str) -> dict
         "own_keep": _KEEP,
         "backend": {"name": "onnxruntime", "target": "autovoice.backends.onnxruntime.OnnxRuntime", "options": {}},
         "gates": {"snr_db": 60},
+        "about": {
+            **{"type": dtype, "gate": precision, "quantized": False, "given": False, "module": False, "higher": None},
+            **{"members": [], "inputs": list(case.feeds)},
+        },
         "audio": {},
     }
 
