@@ -141,7 +141,7 @@ def test_with_everything_built_nothing_is_written(project: Path, monkeypatch: py
         pytest.fail("wrote something")
 
     one = invocation(project)
-    for target in ("autovoice.publish.make_folder", "autovoice.store.make_folder", "autovoice.files._held_part"):
+    for target in ("autovoice.switch.make_folder", "autovoice.store.make_folder", "autovoice.files._held_part"):
         monkeypatch.setattr(target, refuse)
     with one.store.in_use():
         assert build(one).written == []
