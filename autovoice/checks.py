@@ -112,6 +112,8 @@ def check_inputs(component: Component, tensors: Mapping[str, Tensor], faults: li
 
 def check_choices(component: Component, faults: list[Fault]) -> None:
     precision, backend = component.precision, component.backend
+    if not precision.name or not backend.name:  # what there is none of has been told
+        return
     unchosen = any(f.where == f"{component.place}.backend" for f in faults)  # none of several: said with the reasons
     if precision.type not in backend.types and not unchosen:
         fact = f"{backend.name} cannot run {precision.name} ({precision.type})"

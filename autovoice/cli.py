@@ -56,11 +56,8 @@ def _main(arguments: list[str]) -> int:
     args = get_args_parser().parse_intermixed_args(arguments)  # `precision=fp16 --cfg job`, in either order
     config_dir = Path(args.config_dir) if args.config_dir else None
     try:
-        for name in compose.shadowed(config_dir):
-            print(
-                f"warning: {config_dir}/{name} is hidden by the shipped file of that name; rename it",
-                file=sys.stderr,
-            )
+        for line in compose.told(config_dir):
+            print(f"warning: {line}", file=sys.stderr)
         if args.multirun:
             compose.check_sweep(config_dir, args.overrides)
         if any(getattr(args, flag) for flag in _HYDRA_FLAGS):

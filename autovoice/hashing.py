@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 #: a file changed this recently may change again within the clock's tick: its digest is not remembered
@@ -38,6 +40,8 @@ def json_sha256(data: Any) -> str:
 def file_sha256(path: Path) -> str:
     """The digest of a file's whole content, recomputed only when the file changed. Raises OSError."""
     stat = os.stat(path)
+    if not S_ISREG(stat.st_mode) and not S_ISDIR(stat.st_mode):  # reading a pipe or a device may never end
+        raise OSError(errno.EINVAL, "is no regular file")
     identity, name = _identity(stat), os.path.abspath(path)
     known = _KNOWN.get(name)
     if known is not None and known[0] == identity:

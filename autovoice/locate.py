@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from os.path import expanduser
 from pathlib import Path
 
 from autovoice.errors import AutovoiceError
@@ -13,12 +14,12 @@ _WILD = "*?["
 
 
 def located(text: str) -> Path:
-    """The path that `text` means; `pkg://name/file` lies in the installed package `name`, which is not imported.
+    """The path that `text` means; `~/file` lies at home, `pkg://name/file` in the installed package, not imported.
 
     Raises AutovoiceError for a package that is not installed.
     """
     if not text.startswith(_PACKAGE):
-        return Path(text)
+        return Path(expanduser(text))
     name, _, rest = text.removeprefix(_PACKAGE).partition("/")
     spec = find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:

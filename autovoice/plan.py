@@ -131,9 +131,10 @@ class _Keys:
             try:
                 digests[name] = file_sha256(path)
             except OSError as e:
-                place = name.partition("/")[0]
-                where = _where(step, name if " " in place else place)
-                self.faults.append(Fault(where, f"{path}: {e.strerror}", f"{where}=/path/to/file"))
+                place, _, beside = name.partition("/")[0].partition(" ")  # `onnx data weights.bin`: the key names another
+                where = _where(step, place)
+                fix = f"fetch it into {path.parent} too" if beside else f"{where}=/path/to/file"
+                self.faults.append(Fault(where, f"{path}: {e.strerror}", fix))
         return digests
 
     def _code(self, step: Step, of: Callable[[str], Mapping[str, str]]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from autovoice.checkpoint import State, read_checkpoint
 from autovoice.errors import CheckpointError, nearest
+from autovoice.weight_names import check_names, check_types, first, tied, unwrapped, without_wrappers
 
 # Both spellings of weight norm: the hook's `conv.weight_g` and the parametrization's `…original0`.
 HOOK_FORM = re.compile(r"(?P<stem>(?:.*\.)?)(?P<name>[^.]+)_g")
@@ -26,18 +26,21 @@ def load_checkpoint(
 ) -> dict[str, int]:
     """Copy the weights in `path` into `module`, which stays as it is if anything is wrong.
 
-    `path` is a `.safetensors` file or one written by `torch.save`; no code from it is run. `key` selects a
-    state dict nested in the file (`generator`), `prefix` the parameters below a name (`flow.`), which is
-    stripped. Weight norm in the file is folded where the module has plain weights. With `strict` off,
+    `path` is a `.safetensors` file, one written by `torch.save`, or the index of several; no code from it is run.
+    `key` selects a state dict nested in the file (`generator`, `net.decoder`), `prefix` the parameters below a
+    name (`flow.`), which is stripped. What torch.compile and DataParallel put into names is left out; of weights
+    that the module shares, the file may have one. Weight norm in the file is folded where the module has
+    plain weights. With `strict` off,
     parameters missing from the file keep their values; at least one must be found, and shapes must agree.
     Returns how many were loaded, missing and extra. Raises CheckpointError.
     """
     path = Path(path)
-    found = _below(prefix, read_checkpoint(path, key), path)
     wanted = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
-    state = _match_weight_norm(found, wanted, path)
+    found = unwrapped(_below(prefix, read_checkpoint(path, key), path), wanted)
+    state = tied(_match_weight_norm(found, wanted, path), wanted, path)
     _check_shapes(state, wanted, path)
-    _check_names(state, wanted, f"'{path}' does not fit {type(module).__name__}", strict)
+    check_types(state, wanted, path)
+    check_names(state, wanted, f"'{path}' does not fit {type(module).__name__}", strict, path)
     common = {name: state[name] for name in wanted if name in state}
     module.load_state_dict(common, strict=False)
     return {"loaded": len(common), "missing": len(wanted) - len(common), "extra": len(state) - len(common)}
@@ -131,8 +134,11 @@ def _below(prefix: str, state: State, path: Path) -> State:
     if not prefix:
         return state
     prefix = prefix.rstrip(".") + "."
-    below = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    if not below:
+    for held in (state, {without_wrappers(name): value for name, value in state.items()}):
+        below = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
+        if below:
+            break
+    else:
         heads = {name.partition(".")[0] for name in state}
         raise CheckpointError(
             f"no parameter in '{path}' lies below prefix '{prefix}'",
@@ -149,51 +155,6 @@ def _check_shapes(state: State, wanted: Mapping[str, Tensor], path: Path) -> Non
     ]
     if wrong:
         raise CheckpointError(
-            f"{len(wrong)} of {len(wanted)} parameters have another shape in '{path}': {_first(wrong, '; ')}",
+            f"{len(wrong)} of {len(wanted)} parameters have another shape in '{path}': {first(wrong, '; ')}",
             "set the module's sizes to the checkpoint's; strict=false does not skip shapes",
         )
-
-
-def _check_names(state: State, wanted: Mapping[str, Tensor], misfit: str, strict: bool) -> None:
-    missing = [name for name in wanted if name not in state]
-    extra = [name for name in state if name not in wanted]
-    if len(missing) < len(wanted) and not (strict and (missing or extra)):
-        return
-    faults = [
-        f"{len(names)} of {total} {what} ({_first(names)})"
-        for names, total, what in (
-            (missing, len(wanted), "parameters missing"),
-            (extra, len(state), "unexpected"),
-        )
-        if names
-    ]
-    raise CheckpointError(f"{misfit}: {', '.join(faults)}", _names_fix(missing, extra, len(wanted)))
-
-
-def _names_fix(missing: list[str], extra: list[str], total: int) -> str:
-    if prefix := _likely_prefix(missing, extra):
-        return f"set prefix='{prefix}', below which the file has the missing names"
-    if len(missing) == total:
-        return "no name agrees: set key or prefix to the part of the file that holds this module"
-    return "set key or prefix to the module's part of the file, or strict=false to load the names that agree"
-
-
-def _likely_prefix(missing: list[str], extra: list[str]) -> str:
-    """The prefix that would find most of what is missing; empty if none finds half of it."""
-    plain = {_plain(name) for name in extra}
-    targets = {_plain(name) for name in missing}
-    heads = Counter(
-        name[: len(name) - len(target)] for name in plain for target in targets if name.endswith("." + target)
-    )
-    best, count = max(heads.items(), key=lambda item: (item[1], item[0]), default=("", 0))
-    return best if 2 * count >= len(targets) else ""
-
-
-def _plain(name: str) -> str:
-    """The name of the weight that a weight norm's magnitude or direction stands for."""
-    return re.sub(r"_[gv]$", "", re.sub(r"parametrizations\.([^.]+)\.original[01]$", r"\1", name))
-
-
-def _first(names: list[str], separator: str = ", ", count: int = 3) -> str:
-    more = [f"… {len(names) - count} more"] if len(names) > count else []
-    return separator.join(names[:count] + more)

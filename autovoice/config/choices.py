@@ -54,13 +54,22 @@ class ChoiceReader:
             where = group if own is None else r.path(group)
             fix = f"the name of one: {where}=…; available: {choices(self.lookup.names(group))}"
             self.faults.append(Fault(where, f"must be a name or a mapping, got {value!r}", fix))
-            value = general if isinstance(general, Mapping) else {}
+            if not isinstance(general, Mapping):
+                return self.nothing(parse)
+            value = general
         # one node for all: `${precision}` is parsed once, not once a component
         key = (group, repr(value))
         if key not in self.cache:
             where = group if value == general else r.path(group)
             self.cache[key] = parse(Reader(value, where, self.faults))
         return self.cache[key]
+
+    def nothing(self, parse: Callable[[Reader], Any]) -> Any:
+        """What is read out of an empty node, without the faults of it: that there is none has been told."""
+        before = len(self.faults)
+        made = parse(Reader({}, "", self.faults))
+        del self.faults[before:]
+        return made
 
     def named(self, group: str, name: str, where: str, parse: Callable[[Reader], Any]) -> Any:
         if (group, name) not in self.cache:

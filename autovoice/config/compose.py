@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigSource
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
-from autovoice.errors import AutovoiceError, ConfigError, Fault, choices, nearest
+from autovoice.config.explain import REFUSALS, explained, own_trees, unresolved
+from autovoice.config.tree import told_of_tree, watch
+from autovoice.config.unparsed import unparsed
+from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -49,10 +51,8 @@ class Groups:
             return Fault(where, f"unknown {group} '{name}'", nearest(name, options))
         try:
             node = loader.load_configuration(f"{group}/{name}", overrides=[], run_mode=RunMode.RUN)[group]
-        except (HydraException, OmegaConfBaseException, yaml.YAMLError) as e:
-            hydra = GlobalHydra.instance().hydra
-            assert hydra is not None
-            raise _explained(e, hydra, self.overrides) from e
+        except REFUSALS as e:
+            raise explained(e, _hydra(), self.overrides) from e
         with open_dict(self.config):
             self.config[f"_{group}"] = node  # inside the whole, so that its interpolations resolve
         try:
@@ -83,16 +83,26 @@ def start(config_dir: Path | None) -> Hydra:
             raise AutovoiceError(f"--config-dir {config_dir}: no such folder", "give the folder of your own tree")
         path.append("command-line", f"file://{config_dir.resolve()}", anchor="main")
     GlobalHydra.instance().clear()
-    return Hydra.create_main_hydra2(task_name="autovoice", config_search_path=path)
+    hydra = Hydra.create_main_hydra2(task_name="autovoice", config_search_path=path)
+    if config_dir is not None:
+        for source in (s for s in _sources(hydra) if s.provider == "command-line"):
+            watch(source, config_dir)
+    return hydra
 
 
-def shadowed(config_dir: Path | None) -> list[str]:
-    """The user's files that the shipped tree hides: Hydra would ignore them without a word."""
-    if config_dir is None:
-        return []
-    shipped = conf_dir()
-    found = (f.relative_to(config_dir) for f in sorted(config_dir.rglob("*.yaml")))
-    return [str(f) for f in found if (shipped / f).exists()]
+def _sources(hydra: Hydra) -> list[ConfigSource]:
+    return list(hydra.config_loader.get_sources())
+
+
+def _hydra() -> Hydra:
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    return hydra
+
+
+def told(config_dir: Path | None) -> list[str]:
+    """What of the user's tree Hydra would pass over without a word."""
+    return list(told_of_tree(config_dir, conf_dir()))
 
 
 def compose(config_dir: Path | None, overrides: Sequence[str]) -> Composed:
@@ -100,8 +110,8 @@ def compose(config_dir: Path | None, overrides: Sequence[str]) -> Composed:
     hydra = start(config_dir)
     try:
         config = hydra.compose_config("config", list(overrides), run_mode=RunMode.RUN, from_shell=True)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as e:
-        raise _explained(e, hydra, overrides) from e
+    except REFUSALS as e:
+        raise explained(e, hydra, overrides) from e
     with open_dict(config):
         config.pop("hydra", None)
     return plain(config, overrides)
@@ -118,7 +128,7 @@ def check_sweep(config_dir: Path | None, overrides: Sequence[str]) -> None:
         try:
             override = parser.parse_override(text)
         except HydraException as e:
-            raise AutovoiceError(f"{text}: {str(e).splitlines()[0]}", "quote it for the shell, or correct it") from e
+            raise unparsed(text, str(e)) from e
         if not override.is_sweep_override():
             values.append([text])
         elif override.is_discrete_sweep() and "glob(" not in text:
@@ -147,10 +157,9 @@ def _plain(config: DictConfig, file: str = "") -> Any:
     except OmegaConfBaseException as e:
         key = e.full_key or "config"
         key = f"{file}.{key.partition('.')[2]}" if file else key
-        if isinstance(e, MissingMandatoryValue):
-            fault = Fault(key, "is required", f"set it in {file}.yaml" if file else f"set it: {key}=…")
-        else:
-            fault = Fault(key, str(e).splitlines()[0], "every ${…} names a value of this tree")
+        raise ConfigError([unresolved(e, key, file, own_trees(_hydra()))]) from e
+    except RecursionError as e:
+        fault = Fault(file or "config", "its ${…} lead into each other without end", "give one of them a value")
         raise ConfigError([fault]) from e
 
 
@@ -165,53 +174,3 @@ def _drop_empty_buckets(config: DictConfig) -> None:
         if isinstance(node, DictConfig) and node.get("buckets") == []:
             with open_dict(node):
                 del node["buckets"]
-
-
-def _explained(error: Exception, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceError:
-    text = str(error)
-    if isinstance(error, OverrideParseException) and error.override not in text:  # the parser may not name it
-        return AutovoiceError(f"{error.override}: {text.splitlines()[0]}", "quote it for the shell, or correct it")
-    if m := re.search(r"Could not override '([^']+)'", text):
-        return _unknown_key(m[1], hydra, overrides)
-    if m := re.search(r"In '([^']+)': Could not find '([^']+)/([^/']*)'", text):
-        options = hydra.config_loader.get_group_options(m[2])
-        return AutovoiceError(
-            f"{m[2]}={m[3]}: no such option in group '{m[2]}' (asked for by {m[1]})", nearest(m[3], options)
-        )
-    if m := re.search(r"Error merging override ([^=]+)=", text):
-        why = str(error.__cause__).splitlines()[0] if error.__cause__ else "it is of another kind"
-        return AutovoiceError(text.splitlines()[0], f"{why}; to replace it whole: '~{m[1]}' '+{m[1]}=…'")
-    if "Config group override must be" in text:
-        return AutovoiceError(f"{' '.join(overrides)}: {text}", "a group takes the name of one of its options")
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return AutovoiceError(f"{mark.name}:{mark.line + 1}: not valid YAML", str(error.problem))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return AutovoiceError(lines[0] if lines else type(error).__name__, "; ".join(lines[1:4]))
-
-
-def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceError:
-    """Compose without the override that failed, and offer what stands beside it."""
-    parser = OverridesParser.create()
-    others = [o for o in overrides if parser.parse_override(o).key_or_group != key]
-    try:
-        node: Any = hydra.compose_config("config", others, run_mode=RunMode.RUN, from_shell=True)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError):
-        return AutovoiceError(f"{key}: no such key", "see `autovoice --cfg job` for all there are")
-    if "/" in key:
-        groups = [k for k in node.hydra.runtime.choices if not k.startswith("hydra/")]
-        return AutovoiceError(f"{key}: no such group in use", nearest(key, groups))
-    parent, parts = [], key.split(".")
-    while len(parts) > 1 and isinstance(node, DictConfig) and parts[0] in node:
-        node = node[parts[0]]
-        parent.append(parts.pop(0))
-    if not isinstance(node, DictConfig):
-        whole = f"it is {node!r}; give it whole: {'.'.join(parent)}='{{{parts[0]}: …}}'"
-        return AutovoiceError(f"{key}: {'.'.join(parent)} has no keys below it", whole)
-    names = [str(k) for k in node if k != "hydra"]
-    if len(parts) == 1 and parts[0] in names:  # the key is there: something inside the value given is not
-        inside = [str(k) for k in node[key.split(".")[-1]]] if isinstance(node[parts[0]], DictConfig) else []
-        return AutovoiceError(f"{key}: the value has a key that is not there", f"it has {choices(inside)}; add with +")
-    where = ".".join(parent) or "the configuration"
-    fix = nearest(parts[0], names)
-    return AutovoiceError(f"{key}: no key '{parts[0]}' in {where}", f"{fix}; a new one is added with +{key}=…")

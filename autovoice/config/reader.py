@@ -28,7 +28,7 @@ class Reader:
         self.where = where
         self.faults = faults
         if not isinstance(data, Mapping):
-            self.fault("", f"must be a mapping, got {data!r}", override(where, example))
+            self.fault("", f"must be a mapping, got {data!r}", override(where, example) + unquoted(data))
             data = {}
         self.data: dict[str, Any] = {str(k): v for k, v in data.items()}  # YAML reads `1:` as a number
         self.taken: set[str] = set()
@@ -58,6 +58,7 @@ class Reader:
             instead = (example,) if example else fitting(value, kind, None if required else default)
             instead += ("null",) if default is None else ()
             fix = ", or ".join(override(self.path(key), text) for text in instead)
+            fix += unquoted(value) if kind is str else ""
             self.fault(key, f"must be {_WORDS.get(kind, 'a number')}, got {value!r}", fix)
             return _EMPTY[kind] if required else default
         return value
@@ -82,13 +83,22 @@ class Reader:
         if all(isinstance(v, str) for v in values):
             return tuple(values)
         meant = _NAMES if any(isinstance(v, list | Mapping) or v is None for v in values) else _named(values)
-        self.fault(key, f"must be a list of names, got {values!r}", override(self.path(key), meant))
+        fix = override(self.path(key), meant) + next((hint for v in values if (hint := unquoted(v))), "")
+        self.fault(key, f"must be a list of names, got {values!r}", fix)
         return ()
 
     def done(self) -> None:
         """Report the keys that nobody took, with the nearest valid name."""
         for key in [k for k in self.data if k not in self.taken]:
             self.fault(key, f"unknown key '{key}'", nearest(key, self.taken))
+
+
+def unquoted(value: Any) -> str:
+    """What to add where a name may have been meant that YAML reads as true or false."""
+    if not isinstance(value, bool):
+        return ""
+    words = "true, yes or on" if value else "false, no or off"
+    return f"; a name that is the word {words} stands in quotes"
 
 
 def _named(values: list[Any]) -> str:

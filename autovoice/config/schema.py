@@ -54,8 +54,9 @@ class SpecReader(ChoiceReader):
     def build(self) -> BuildSpec:
         pipeline = self.pipeline(Reader(self.data.get("pipeline"), "pipeline", self.faults, "{name: mine}"))
         dims = read_dims(self.data.get("dims") or {}, self.faults)
-        nodes = {str(name): node for name, node in (self.data.get("component") or {}).items()}
-        if not nodes:
+        named = f"{{name: {{model: {_MODEL}}}}}"
+        nodes = Reader(self.data.get("component") or {}, "component", self.faults, named).data
+        if not nodes and not any(f.where == "component" for f in self.faults):
             self.faults.append(Fault("component", "the pipeline has no component", "select some: `/component/…`"))
         groups, said = read_groups(self.data.get("fuse"), nodes, self.faults)
         parts = tuple(self.component(name, shared_by(said, name, node)) for name, node in nodes.items())
@@ -113,8 +114,12 @@ class SpecReader(ChoiceReader):
     # -- components -------------------------------------------------------------------------------
 
     def pipeline(self, r: Reader) -> PipelineSpec:
+        if "pipeline" in r.data:
+            fix = "the first line of a pipeline's file is `# @package _global_`"
+            r.fault("", "lies one level too deep: its file has no package, so that everything in it is below", fix)
+            return PipelineSpec("", (), ())
         name = r.take("name", str)
-        if not NAME.fullmatch(name):
+        if name and not NAME.fullmatch(name):
             r.fault("name", f"'{name}' cannot name a folder", "use letters, digits and _")
         inputs = []
         for wire, reader in r.children("inputs", _TENSOR):
@@ -201,7 +206,7 @@ class SpecReader(ChoiceReader):
     def inputs(self, r: Reader) -> tuple[Input, ...]:
         value = r.raw("inputs")
         if isinstance(value, list):
-            value = {str(name): str(name) for name in value}
+            value = {name: name for name in r.strings("inputs")}
         if not isinstance(value, Mapping):
             names = f"[{value}]" if isinstance(value, str) else "[wire]"
             fix = f"{override(r.path('inputs'), names)}, or {override(r.path('inputs'), '{local: wire}')}"
@@ -211,6 +216,8 @@ class SpecReader(ChoiceReader):
         for local, wire in value.items():
             node = {"wire": wire} if isinstance(wire, str) else wire
             i = Reader(node, r.path(f"inputs.{local}"), self.faults, "wire")
+            if not isinstance(node, Mapping):  # that has been told
+                continue
             shape = self.axes(i, "shape") if i.raw("shape") is not None else None
             found.append(Input(local, i.take("wire", str, local), self.dtype(i, None), shape))
             i.done()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
 
     def path(key: str) -> Path | None:
         value = r.take(key, str, None)
-        return None if value is None else Path(value)
+        return None if value is None else Path(expanduser(value))
 
     workers = r.take("workers", int, None)
     if workers is not None and workers < 1:
@@ -66,7 +67,7 @@ def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
         targets=r.strings("targets"),
         workers=workers or min(cores, 4),
         keep_going=r.take("keep_going", bool, False),
-        outputs=Path(paths.take("outputs", str, "outputs")),
+        outputs=Path(expanduser(paths.take("outputs", str, "outputs"))),
         dry_run=r.take("dry_run", bool, True),
         feeds=path("feeds"),
         input=path("input"),
@@ -107,4 +108,4 @@ def _engine_folders(r: Reader) -> dict[str, Path]:
 def _folder(r: Reader, key: str) -> Path | None:
     """An empty name is none."""
     text = r.take(key, str, "").strip()
-    return Path(text).expanduser() if text else None
+    return Path(expanduser(text)) if text else None

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from autovoice.errors import CheckpointError, ConfigError, Fault
 from autovoice.expr import symbols
 from autovoice.graph import Graph
+from autovoice.shards import shards_of
 from autovoice.spec import Backend, Component, Dim, Target, Tensor
 
 #: distributions whose version a kind of step depends on; each is imported in the worker, never here
@@ -139,7 +141,14 @@ def _nested_targets(value: Any) -> Iterator[str]:
 
 
 def weights(c: Component) -> dict[str, Path]:
-    return {"checkpoint": c.checkpoint.path} if c.checkpoint else {}
+    """The file of weights, and those that it names where it is the index of several."""
+    if c.checkpoint is None:
+        return {}
+    try:
+        shards = shards_of(c.checkpoint.path)
+    except CheckpointError as e:
+        raise ConfigError([Fault(f"component.{c.name}.checkpoint", e.fact, e.fix)]) from e
+    return {"checkpoint": c.checkpoint.path} | {f"checkpoint file {name}": path for name, path in shards.items()}
 
 
 def onnx_files(c: Component) -> dict[str, Path]:
