@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 _MEMORY = re.compile(r"out of memory|bad_alloc|\ballocat(?:e|ing|ion)\b", re.IGNORECASE)
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class AutovoiceError(Exception):
@@ -37,8 +38,8 @@ class AutovoiceError(Exception):
 
     def __init__(self, fact: str, fix: str = "") -> None:
         super().__init__(fact, fix)
-        self.fact = fact
-        self.fix = fix
+        self.fact = one_line(fact)
+        self.fix = one_line(fix)
 
     def __str__(self) -> str:
         return f"{self.fact}\n  {self.fix}" if self.fix else self.fact
@@ -53,7 +54,8 @@ class Fault:
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.fact}" + (f"\n  {self.fix}" if self.fix else "")
+        fact = one_line(f"{self.where}: {self.fact}")
+        return f"{fact}\n  {one_line(self.fix)}" if self.fix else fact
 
 
 class ConfigError(AutovoiceError):
@@ -65,7 +67,9 @@ class ConfigError(AutovoiceError):
         for f in faults:
             places.setdefault((f.fact, f.fix), []).append(f.where)
         merged = (Fault(", ".join(dict.fromkeys(where)), *words) for words, where in places.items())
-        super().__init__("\n".join(str(f) for f in merged))
+        text = "\n".join(str(f) for f in merged)
+        super().__init__(text)
+        self.fact = text
         self.faults = tuple(faults)
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Fault, ...]]]:
@@ -149,6 +153,11 @@ class FeedError(AutovoiceError):
 
 class AudioError(AutovoiceError):
     """A recording cannot be used."""
+
+
+def one_line(text: str) -> str:
+    """The text with line breaks and other control characters as escapes: a value of the user's may hold any."""
+    return _CONTROL.sub(lambda m: m[0].encode("unicode_escape").decode(), text)
 
 
 def first_line(error: BaseException) -> str:

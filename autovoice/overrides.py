@@ -13,6 +13,7 @@ from typing import Any
 _WORD = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*|\.{1,2}/[A-Za-z0-9_./-]*")
 _MEANT_OTHERWISE = {"true", "false", "null", "nan", "inf"}
 _FOR_A_SHELL = re.compile(r"[A-Za-z0-9_.,+/\[\]-]*")
+_CONTROL = re.compile("[\x01-\x1f\x7f]")
 #: what an override can name: `component.c.inputs`, `+dims.n`, `~fuse`, `component/vocoder`
 _ID = r"(?:[A-Za-z_][A-Za-z0-9_-]*|\d+|<name>)"
 _PATH = re.compile(rf"[+~]*{_ID}(?:[./]{_ID})*")
@@ -34,8 +35,16 @@ def override(path: str, value: str) -> str:
         where, _, key = path.rpartition(".")
         return f"{json.dumps(key, ensure_ascii=False)}: {value}" + (f", under {where} in its file" if where else "")
     if value[:1] == '"':
-        return shlex.quote(f"{path}={value}")
-    return f"{path}={value if _FOR_A_SHELL.fullmatch(value) else shlex.quote(value)}"
+        return word(f"{path}={value}")
+    return f"{path}={value if _FOR_A_SHELL.fullmatch(value) else word(value)}"
+
+
+def word(text: str) -> str:
+    """One word for a shell, line breaks and other control characters as escapes."""
+    if not _CONTROL.search(text):
+        return shlex.quote(text)
+    plain = text.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + _CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}", plain) + "'"
 
 
 def given(path: str, value: Any) -> str:

@@ -131,7 +131,7 @@ class _Keys:
             try:
                 digests[name] = file_sha256(path)
             except OSError as e:
-                place, _, beside = name.partition("/")[0].partition(" ")  # `onnx data weights.bin`: the key names another
+                place, _, beside = name.partition("/")[0].partition(" ")  # `onnx data x.bin`: named by another
                 where = _where(step, place)
                 fix = f"fetch it into {path.parent} too" if beside else f"{where}=/path/to/file"
                 self.faults.append(Fault(where, f"{path}: {e.strerror}", fix))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,20 @@ def without_wrappers(name: str) -> str:
     return _WRAPPERS.sub("", name)
 
 
+def without_wrappers_of(names: Iterable[str]) -> dict[str, str]:
+    """Every name as it is without wrappers, DataParallel's too where all are behind it."""
+    plain = {name: without_wrappers(name) for name in names}
+    if all(p.startswith(_PARALLEL) for p in plain.values()):
+        plain = {name: p.removeprefix(_PARALLEL) for name, p in plain.items()}
+    return plain
+
+
 def unwrapped(state: State, wanted: Mapping[str, Tensor]) -> State:
     """The state under the module's own names, where only wrappers tell them apart; other names stay."""
     own = {without_wrappers(name): name for name in wanted}
-    plain = {name: without_wrappers(name) for name in state}
-    if all(p.startswith(_PARALLEL) for p in plain.values()) and not any(o.startswith(_PARALLEL) for o in own):
-        plain = {name: p.removeprefix(_PARALLEL) for name, p in plain.items()}
+    plain = without_wrappers_of(state)
+    if any(o.startswith(_PARALLEL) for o in own):
+        plain = {name: without_wrappers(name) for name in state}
     found = {name: value for name, value in state.items() if name in wanted}
     for name, value in state.items():
         if name in wanted:

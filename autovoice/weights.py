@@ -14,7 +14,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from autovoice.checkpoint import State, read_checkpoint
 from autovoice.errors import CheckpointError, nearest
-from autovoice.weight_names import check_names, check_types, first, tied, unwrapped, without_wrappers
+from autovoice.weight_names import check_names, check_types, first, tied, unwrapped, without_wrappers_of
 
 # Both spellings of weight norm: the hook's `conv.weight_g` and the parametrization's `…original0`.
 HOOK_FORM = re.compile(r"(?P<stem>(?:.*\.)?)(?P<name>[^.]+)_g")
@@ -134,7 +134,8 @@ def _below(prefix: str, state: State, path: Path) -> State:
     if not prefix:
         return state
     prefix = prefix.rstrip(".") + "."
-    for held in (state, {without_wrappers(name): value for name, value in state.items()}):
+    bare = without_wrappers_of(state)
+    for held in (state, {bare[name]: value for name, value in state.items()}):
         below = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
         if below:
             break

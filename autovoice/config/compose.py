@@ -94,6 +94,11 @@ def _sources(hydra: Hydra) -> list[ConfigSource]:
     return list(hydra.config_loader.get_sources())
 
 
+def own_tree() -> Path | None:
+    """The folder of --config-dir of what was composed last."""
+    return next(iter(own_trees(_hydra())), None)
+
+
 def _hydra() -> Hydra:
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None

@@ -21,7 +21,15 @@ from autovoice.errors import AutovoiceError, Fault, choices, first_line, nearest
 from autovoice.overrides import given, nameable, override
 
 #: what composing raises where a user's file or override is wrong
-REFUSALS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError)
+REFUSALS = (
+    *(HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError),
+    *(
+        TypeError,
+        AttributeError,
+        LookupError,
+        AssertionError,
+    ),  # Hydra's own, of values of a kind that it does not expect
+)
 
 
 def explained(error: Exception, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceError:
@@ -39,7 +47,7 @@ def explained(error: Exception, hydra: Hydra, overrides: Sequence[str]) -> Autov
         group, _, name = m[2].rpartition("/")
         return _no_option(m[1], group, name, hydra)
     if m := re.search(r"Could not delete from config\. (?:The value of )?'([^']+)'", text):
-        return _undeleted(m[1], first_line(error), hydra, overrides)
+        return _undeleted(m[1], hydra, overrides)
     if m := re.search(r"Could not delete '([^']+)'\. No match", text):
         fix = f"~ takes one of these: {_groups(hydra, overrides, m[1])}"
         return AutovoiceError(f"~{m[1]}: is no group in use", fix)
@@ -57,6 +65,8 @@ def explained(error: Exception, hydra: Hydra, overrides: Sequence[str]) -> Autov
         return AutovoiceError(f"{mark.name}:{mark.line + 1}: not valid YAML", _problem(str(error.problem)))
     if not text.strip() and error.__cause__ is not None:
         text = str(error.__cause__)
+    if isinstance(error, TypeError | AttributeError | LookupError | AssertionError):
+        return _blamed(error, hydra, overrides)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     fix = "; ".join(lines[1:4]) or "correct it in its file, or on the command line"
     return AutovoiceError(lines[0] if lines else type(error).__name__, fix)
@@ -102,6 +112,18 @@ def _composed(hydra: Hydra, overrides: Sequence[str], without: str) -> Any:
     return None
 
 
+def _blamed(error: Exception, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceError:
+    """What Hydra has no words for, told of the override without which it composes."""
+    for one in reversed(overrides):  # what chooses the pipeline comes first as a rule
+        key = OverridesParser.create().parse_override(one).key_or_group
+        config = _composed(hydra, overrides, key)
+        if one.startswith("~") and isinstance(_descended(config, key)[0], ListConfig):
+            return _undeleted(key, hydra, overrides)
+        if config is not None:
+            return AutovoiceError(f"{one}: is nothing that can stand there: {first_line(error)}", "leave it out")
+    return AutovoiceError(f"cannot be composed: {type(error).__name__}: {first_line(error)}", "see the pipeline's file")
+
+
 def _groups(hydra: Hydra, overrides: Sequence[str], without: str) -> str:
     node = _composed(hydra, overrides, without)
     return choices(() if node is None else (k for k in node.hydra.runtime.choices if not k.startswith("hydra/")))
@@ -134,7 +156,7 @@ def _subgroups(hydra: Hydra, group: str) -> list[str]:
     return list(hydra.config_loader.get_group_options(group, ObjectType.GROUP)) if group else []
 
 
-def _undeleted(key: str, fact: str, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceError:
+def _undeleted(key: str, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceError:
     node, parent, rest = _descended(_composed(hydra, overrides, key), key)
     where = ".".join(parent)
     if isinstance(node, ListConfig):

@@ -38,6 +38,7 @@ from autovoice.spec import (
 
 #: nodes that could stand where something else does
 _MODEL = "{_target_: package.module.Class}"
+_PACKAGE = "# @package _global_"
 _TENSOR = "{dtype: float32, shape: [batch, frames]}"
 
 #: Hz, below which distances between waveforms are not defined
@@ -52,7 +53,7 @@ class SpecReader(ChoiceReader):
         self.made: list[Choice] = []
 
     def build(self) -> BuildSpec:
-        pipeline = self.pipeline(Reader(self.data.get("pipeline"), "pipeline", self.faults, "{name: mine}"))
+        pipeline = self.whole(self.data.get("pipeline"))
         dims = read_dims(self.data.get("dims") or {}, self.faults)
         named = f"{{name: {{model: {_MODEL}}}}}"
         nodes = Reader(self.data.get("component") or {}, "component", self.faults, named).data
@@ -113,11 +114,19 @@ class SpecReader(ChoiceReader):
 
     # -- components -------------------------------------------------------------------------------
 
-    def pipeline(self, r: Reader) -> PipelineSpec:
-        if "pipeline" in r.data:
-            fix = "the first line of a pipeline's file is `# @package _global_`"
-            r.fault("", "lies one level too deep: its file has no package, so that everything in it is below", fix)
+    def whole(self, node: Any) -> PipelineSpec:
+        """The node `pipeline:`, which the pipeline's own file declares."""
+        if not isinstance(node, Mapping):
+            fix = f"pipeline: {{name: mine}}, in its file, whose first line is `{_PACKAGE}`"
+            self.faults.append(Fault("pipeline", f"must be a mapping, got {node!r}", fix))
             return PipelineSpec("", (), ())
+        if "pipeline" in node:
+            fact = "lies one level too deep: its file has no package, so that everything in it is below"
+            self.faults.append(Fault("pipeline", fact, f"the first line of a pipeline's file is `{_PACKAGE}`"))
+            return PipelineSpec("", (), ())
+        return self.pipeline(Reader(node, "pipeline", self.faults))
+
+    def pipeline(self, r: Reader) -> PipelineSpec:
         name = r.take("name", str)
         if name and not NAME.fullmatch(name):
             r.fault("name", f"'{name}' cannot name a folder", "use letters, digits and _")

@@ -140,7 +140,7 @@ def _walk(path: Path, text: str) -> None:
             if any(f.anchor == event.anchor for f in stack):
                 fact = f"{where}: *{event.anchor} stands inside &{event.anchor} itself"
                 raise AutovoiceError(fact, "an alias repeats what is complete before it")
-            _add(stack[-1], sizes.get(event.anchor, 1))
+            _add(stack[-1], sizes.get(event.anchor or "", 1))
         elif isinstance(event, yaml.ScalarEvent):
             if len(stack) == 1 and (event.value or not event.implicit[0]):
                 _refuse_top(path, "one value")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from typing import Any
 
 import yaml
@@ -11,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from autovoice.errors import AutovoiceError
-from autovoice.overrides import nameable, quoted, written
+from autovoice.overrides import nameable, quoted, word, written
 
 _PAIRS = {"[": "]", "{": "}"}
 
@@ -19,18 +18,14 @@ _PAIRS = {"[": "]", "{": "}"}
 def unparsed(override: str, why: str) -> AutovoiceError:
     """The error for an override, with its value in the quotes that it needs, as a shell takes it."""
     key, equals, value = override.partition("=")
-    shown = override.replace("\n", "\\n") or "''"
+    shown = override or "''"
     if not equals:
-        fix = (
-            f"{shlex.quote(key)}=…"
-            if nameable(key)
-            else "as workers=2, with quotes for the shell around what has spaces"
-        )
+        fix = f"{key}=…" if nameable(key) else "as workers=2; what has spaces in quotes for the shell"
         return AutovoiceError(f"{shown}: is no override, which is key=value", fix)
     if not nameable(key.partition("@")[0]):
         fix = "names and dots, as dims.frames.max=512; what is called otherwise is set in its file"
         return AutovoiceError(f"{shown}: '{key}' is no key that an override can name", fix)
-    fixes = [shlex.quote(f"{key}={text}") for text in _readings(key, value)]
+    fixes = [word(f"{key}={text}") for text in _readings(key, value)]
     for opening, closing in _PAIRS.items():
         if value.startswith(opening) and value.count(opening) > value.count(closing):
             fact = f"{shown}: opens with {opening} and is not closed"

@@ -12,10 +12,12 @@ from typing import Any
 import yaml
 
 from autovoice.builds import run_steps
-from autovoice.config.options import EVERY
+from autovoice.config.compose import conf_dir, own_tree
+from autovoice.config.experiment import usage
 from autovoice.errors import AutovoiceError, ConfigError, Fault, StoreError
 from autovoice.files import write_atomically
 from autovoice.invocation import Invocation
+from autovoice.overrides import given
 from autovoice.recipe.search import search_steps
 from autovoice.recipe.step import policy
 from autovoice.spec import Component
@@ -54,9 +56,16 @@ def _target(invocation: Invocation) -> Path:
         fix = "output=my/conf/experiment/quantized.yaml; then experiment=quantized selects it"
         raise ConfigError([Fault("output", "task=search needs a file to write to", fix)])
     if path.suffix != ".yaml":
-        raise ConfigError([Fault("output", f"{path} is no .yaml file", f"output={path.with_suffix('.yaml')}")])
+        raise ConfigError(
+            [Fault("output", f"{path} is no .yaml file", given("output", str(path.with_suffix(".yaml"))))]
+        )
+    if (conf_dir() / "experiment" / path.name).exists():
+        fact = f"the shipped experiment '{path.stem}' would hide a file of that name"
+        raise ConfigError([Fault("output", fact, given("output", str(path.with_stem(f"my_{path.stem}"))))])
     if not path.parent.is_dir():
-        raise AutovoiceError(f"{path}: the folder {path.parent} does not exist", f"mkdir -p {path.parent}")
+        raise AutovoiceError(
+            f"{path}: the folder {path.parent} does not exist", f"mkdir -p {shlex.quote(str(path.parent))}"
+        )
     return path
 
 
@@ -99,7 +108,4 @@ def _policy(c: Component, result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _command(target: Path, invocation: Invocation) -> str:
-    """How the file is used: as an experiment, where it stands in a folder of that name, beside what was given here."""
-    tree = target.parent.parent if target.parent.name == "experiment" else Path("my/conf")
-    given = (o for o in invocation.overrides if o.lstrip("+~").partition("=")[0] not in EVERY | {"task", "experiment"})
-    return shlex.join(["autovoice", "--config-dir", str(tree), *given, f"experiment={target.stem}"])
+    return usage(target, own_tree(), invocation.overrides)

@@ -234,9 +234,12 @@ def test_the_shipped_tree_is_where_the_root_stands() -> None:
             id="below_a_leaf",
         ),
         pytest.param(
-            "precision=fp16,fp32", "Ambiguous value for argument 'precision=fp16,fp32'", "1. To use it as", id="sweep"
+            "precision=fp16,fp32",
+            "precision=fp16,fp32: several values, which only a sweep takes (-m)",
+            "'precision=[fp16, fp32]', or 'precision=\"fp16,fp32\"'",
+            id="sweep",
         ),
-        pytest.param("precision", "Error parsing override 'precision'", "missing EQUAL at '<EOF>'", id="no_value"),
+        pytest.param("precision", "precision: is no override, which is key=value", "precision=…", id="no_value"),
     ],
 )
 def test_overrides_of_what_is_not_there(override: str, fact: str, fix: str) -> None:

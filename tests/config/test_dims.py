@@ -70,7 +70,9 @@ def test_traced_sizes_differ_unless_given() -> None:
 @pytest.mark.parametrize(
     ("node", "expected"),
     [
-        pytest.param([1], ["dims: must be a mapping, got [1]\n  dims='{name: {min: 1, opt: 2, max: 3}}'"], id="list"),
+        pytest.param(
+            [1], ["dims: must be a mapping, got [1]\n  dims: {name: {min: 1, opt: 2, max: 3}}, in its file"], id="list"
+        ),
         pytest.param(
             {"frames": 5.5},
             [

@@ -338,7 +338,9 @@ def test_faults_of_a_component(change: dict[str, Any], expected: str) -> None:
         ),
         pytest.param(
             {"pipeline": None},
-            ["pipeline: must be a mapping, got None", "pipeline.name: is required", "pipeline.name: '' cannot name a"],
+            [
+                "pipeline: must be a mapping, got None\n  pipeline: {name: mine}, in its file, whose first line is",
+            ],
             id="no_pipeline",
         ),
         pytest.param(

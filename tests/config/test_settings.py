@@ -64,7 +64,7 @@ def test_a_folder_below_home(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             {"tensorrt": {"toy": {"engine_dir": 5}}},
-            "tensorrt.toy.engine_dir: must be a string, got 5\n  tensorrt.toy.engine_dir='\"5\"'",
+            "tensorrt.toy.engine_dir: must be a string, got 5\n  'tensorrt.toy.engine_dir=\"5\"'",
         ),
         (
             {"tensorrt": {"toy": "a"}},
