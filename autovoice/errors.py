@@ -178,7 +178,7 @@ def choices(names: Iterable[object]) -> str:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """`did you mean 'x'? ` when something is near, then everything that is available."""
-    names = list(names)
+    names = [str(n) for n in names]  # keys of YAML may be anything
     close = get_close_matches(name, names, n=1, cutoff=0.6)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"{hint}available: {choices(names)}"

@@ -96,7 +96,8 @@ def _sources(hydra: Hydra) -> list[ConfigSource]:
 
 def own_tree() -> Path | None:
     """The folder of --config-dir of what was composed last."""
-    return next(iter(own_trees(_hydra())), None)
+    hydra = GlobalHydra.instance().hydra
+    return None if hydra is None else next(iter(own_trees(hydra)), None)
 
 
 def _hydra() -> Hydra:

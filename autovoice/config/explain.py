@@ -18,7 +18,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from autovoice.config.unparsed import unparsed
 from autovoice.errors import AutovoiceError, Fault, choices, first_line, nearest
-from autovoice.overrides import given, nameable, override
+from autovoice.overrides import given, nameable, override, word
 
 #: what composing raises where a user's file or override is wrong
 REFUSALS = (
@@ -52,7 +52,7 @@ def explained(error: Exception, hydra: Hydra, overrides: Sequence[str]) -> Autov
         fix = f"~ takes one of these: {_groups(hydra, overrides, m[1])}"
         return AutovoiceError(f"~{m[1]}: is no group in use", fix)
     if m := re.search(r"Error merging override ([^=]+)=", text):
-        return _unmerged(m[1], error)
+        return _unmerged(m[1], error, overrides)
     if m := re.match(r"(\S+) appears more than once in the final defaults list", text):
         return AutovoiceError(f"{m[1]}: is chosen twice", f"once, and without +: {m[1]}=…")
     if "Config group override must be" in text:
@@ -93,9 +93,11 @@ def own_trees(hydra: Hydra) -> list[Path]:
     return [Path(p.path.removeprefix("file://")) for p in path if p.provider == "command-line" and p.path]
 
 
-def _unmerged(key: str, error: Exception) -> AutovoiceError:
+def _unmerged(key: str, error: Exception, overrides: Sequence[str]) -> AutovoiceError:
     why = first_line(error.__cause__) if error.__cause__ else "it is of another kind"
-    return AutovoiceError(first_line(error), f"{why}; to replace it whole: '~{key}' '+{key}=…'")
+    values = [o.partition("=")[2] for o in overrides if o.partition("=")[0].lstrip("+") == key]
+    whole = f"{word('~' + key)} {word('+' + key + '=' + (values or ['…'])[-1])}"
+    return AutovoiceError(first_line(error), f"{why}; to replace it whole: {whole}")
 
 
 def _composed(hydra: Hydra, overrides: Sequence[str], without: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from autovoice.errors import LoweringError, nearest
 from autovoice.files import link_or_copy
 from autovoice.lowering.policy import chosen_nodes
 from autovoice.onnx_io import at_opset, save
+from autovoice.overrides import given
 
 #: the first with a scale for each channel
 _OPSET = 13
@@ -114,7 +116,7 @@ def _odd_bias(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
         return False
     attributes = {a.name: a for a in node.attribute}
     if "beta" in attributes and attributes["beta"].f != 1:  # ONNX Runtime's integer kernel would leave it out
-        fix = f"++component.<name>.quantize.exclude=[{node.name}]"
+        fix = given("++component.<name>.quantize.exclude", [glob.escape(node.name)])
         raise LoweringError(f"node '{node.name}' scales its bias (beta), which has no int8 form", fix)
     shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
     weight, bias = shapes.get(node.input[1]), shapes.get(node.input[2])

@@ -10,6 +10,7 @@ from typing import Any
 
 from autovoice.errors import AutovoiceError, ConfigError, Fault
 from autovoice.graph import Graph
+from autovoice.overrides import override, written
 from autovoice.spec import RUNS_HERE, Backend, Component
 
 _OPTION = re.compile(r"backend\.options\.(\w+)")
@@ -53,8 +54,8 @@ def _uneven(c: Component) -> Iterator[Fault]:
     used = [m.calibration for m in c.members if m.quantized]
     if any(u != used[0] for u in used) and implicit(c):
         fact = f"its members differ in calibration: {', '.join(dict.fromkeys(u.name for u in used))}"
-        fix = f"{c.place}={{members: [{', '.join(m.name for m in c.members)}], calibration: {used[0].name}}}"
-        yield Fault(c.place, fact, fix)
+        node = {"members": [m.name for m in c.members], "calibration": used[0].name}
+        yield Fault(c.place, fact, override(c.place, written(node)))
 
 
 def _unsampled(c: Component) -> Iterator[Fault]:

@@ -11,6 +11,8 @@ from typing import Any
 
 from autovoice.builds import run_steps
 from autovoice.config.choices import ChoiceReader
+from autovoice.config.compose import own_tree
+from autovoice.config.experiment import shown
 from autovoice.config.options import EVERY
 from autovoice.config.reader import Reader
 from autovoice.dataset.report import summary
@@ -25,6 +27,7 @@ from autovoice.dataset.write import (
 )
 from autovoice.errors import ConfigError, Fault, StoreError, nearest
 from autovoice.invocation import Invocation
+from autovoice.overrides import given
 from autovoice.spec import Calibration, Target
 from autovoice.store import Record
 from autovoice.table import megabytes
@@ -107,12 +110,14 @@ def _request(invocation: Invocation) -> Request:
 def _unwritable(path: Path) -> Iterator[Fault]:
     if path.suffix != ".npz":
         yield Fault(
-            "output", f"{path} is no .npz file", f"output={path.with_suffix('.npz') if path.name else 'data.npz'}"
+            "output",
+            f"{path} is no .npz file",
+            given("output", str(path.with_suffix(".npz") if path.name else "data.npz")),
         )
     elif not path.parent.is_dir():
         yield Fault("output", f"there is no folder {path.parent}", f"mkdir -p {shlex.quote(str(path.parent))}")
     elif path.is_dir():
-        yield Fault("output", f"{path} is a folder", f"output={path / 'data.npz'}")
+        yield Fault("output", f"{path} is a folder", given("output", str(path / "data.npz")))
     elif manifest_of(path).exists() and not _is_manifest(manifest_of(path)):
         fact = f"its manifest {manifest_of(path)} would replace a file that is none"
         yield Fault("output", fact, "move it away, or give another name: output=other.npz")
@@ -196,8 +201,10 @@ def _about(
 
 def _use(invocation: Invocation, request: Request) -> str:
     """The command that builds with the data."""
-    words = ["autovoice", *_kept(invocation), "precision=int8", "calibration=npz"]
-    return f"{shlex.join(words)} calibration.files={shlex.quote(str(request.output))}"
+    tree = own_tree()
+    words = ["autovoice", *([] if tree is None else ["--config-dir", shown(tree)])]
+    words += [*_kept(invocation), "precision=int8", "calibration=npz"]
+    return f"{shlex.join(words)} {given('calibration.files', str(request.output))}"
 
 
 def _kept(invocation: Invocation) -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from autovoice.cuda.device import Gpu, gpus, why_none
 from autovoice.errors import BuildError
+from autovoice.overrides import given
 from autovoice.spec import RUNS_HERE, Backend
 from autovoice.trt.options import build_options, check_session
 from autovoice.trt.versions import RTX, TENSORRT, features, installed
@@ -39,13 +40,13 @@ def tensorrt_rtx(backend: Backend, precision: str) -> dict[str, Any]:
     targets = list(options.compute_capabilities)
     if not targets:
         fact = "tensorrt_rtx has no GPU to build for"
-        targets = [_gpu(fact, "backend.options.compute_capabilities=['8.9']").compute_capability]
+        targets = [_gpu(fact, given("backend.options.compute_capabilities", ["8.9"])).compute_capability]
     for target in targets:
         if target not in RTX_TARGETS:
             fix = f"{_meant(target)}it builds for {', '.join(RTX_TARGETS)}; for other GPUs backend=tensorrt"
             raise BuildError(f"tensorrt_rtx has no compute capability {target}", fix)
     able = [t for t in RTX_TARGETS if _number(t) >= _LEAST.get(precision, (0, 0))]
-    fix = f"backend.options.compute_capabilities={list(able)} are those that have it; or precision=fp16"
+    fix = f"{given('backend.options.compute_capabilities', able)} are those that have it; or precision=fp16"
     _check_type(precision, targets, "the target", fix)
     here = any(g.compute_capability in targets for g in gpus())
     return {"tensorrt_rtx": str(version), "compute_capabilities": targets, RUNS_HERE: here}

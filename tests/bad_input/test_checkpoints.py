@@ -76,7 +76,7 @@ def built(toy_project: Project, mark: Path) -> tuple[Project, Result]:
 
 
 FETCH = "fetch it again if it was cut short; otherwise save a plain state_dict, best as .safetensors"
-PART = "set key or prefix to the module's part of the file, or strict=false to load the names that agree"
+PART = "set key or prefix to the module's part of the file, or strict=false to load the names that agree: component."
 TRUST = "if you trust its author, convert it once: python -c "
 CASES = {
     "missing": ("missing.pt' does not fit Embedder: 1 of 3 parameters missing (mix.bias)", PART),
@@ -87,7 +87,8 @@ CASES = {
     ),
     "nested": (
         "nested.pt' holds no tensors by name but a dict",
-        "set key to the state dict to load; available: generator",
+        "set key to the state dict to load, as component.nested.checkpoint='{{path: {}nested.pt, key: generator}}'; available: "
+        "generator",
     ),
     "intruder_zip": (
         "checkpoint '{}intruder_zip.pt' is a pickle that would run code on loading (it imports posix.system)",

@@ -135,13 +135,13 @@ CASES = {
     ),
     "sweep that cannot be parsed": (
         ["-m", "precision=fp32,[fp16"],
-        "precision=fp32,[fp16: mismatched input '<EOF>' expecting {COMMA, BRACKET_CLOSE}",
-        "quote it for the shell, or correct it",
+        "precision=fp32,[fp16: has characters that need quotes, Hydra's own inside those for the shell",
+        "'precision=\"fp32,[fp16\"'",
     ),
     "override that cannot be parsed": (
         ["precision=[fp16"],
-        "precision=[fp16: no viable alternative at input '[fp16'",
-        "quote it for the shell, or correct it",
+        "precision=[fp16: opens with [ and is not closed",
+        "close it with ], and put the whole override into quotes for the shell; as text: 'precision=\"[fp16\"'",
     ),
     "key beside a sweep": (
         ["-m", "precision=fp32,half", "component.sinth.seed=1"],
@@ -212,7 +212,7 @@ CASES = {
         ["component.synth.inputs={features:features,gains:gains}"],
         "Error merging override component.synth.inputs={features:features,gains:gains}",
         "Cannot merge DictConfig with ListConfig; to replace it whole: "
-        "'~component.synth.inputs' '+component.synth.inputs=…'",
+        "'~component.synth.inputs' '+component.synth.inputs={features:features,gains:gains}'",
     ),
     "precision the backend lacks": (
         ["component.synth.precision=bf16"],
@@ -266,8 +266,9 @@ CASES = {
     ),
     "null for a group": (
         ["precision=null"],
-        "pipeline=chime precision=null: Config group override must be a string or a list. Got NoneType",
-        "a group takes the name of one of its options",
+        "precision=null: is no option of the group precision",
+        "the name of an option: precision=bf16; available: bf16, fp16, fp32, fp8, half, int8, int8_entropy, int8_minmax, "
+        "tf32",
     ),
     "workers": (
         ["workers=0"],

@@ -70,9 +70,8 @@ def test_the_summary_shows_every_input_and_the_profile(drawn: tuple[Project, str
     assert all(set(histogram) & set("▁▂▃▄▅▆▇█") for histogram in lines)
     assert " length 2…12 of 2…12, 100% of its logarithmic range  |" in out
     assert " warning: 12 samples are few: below 100" in out
-    assert out.endswith(
-        "data.json\nautovoice pipeline=chime precision=int8 calibration=npz calibration.files=data.npz\n"
-    )
+    command = "--config-dir conf pipeline=chime precision=int8 calibration=npz calibration.files=data.npz"
+    assert out.endswith(f"data.json\nautovoice {command}\n")
 
 
 def test_int8_is_calibrated_with_it(drawn: tuple[Project, str]) -> None:

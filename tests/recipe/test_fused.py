@@ -235,5 +235,5 @@ def test_a_tool_that_calibrates_for_itself_is_fed_from_one_place() -> None:
     with pytest.raises(ConfigError) as raised:
         steps(graph(*parts, ab=("a", "b")))
     assert str(raised.value) == (
-        "fuse.ab: its members differ in calibration: shared, mine\n  fuse.ab={members: [a, b], calibration: shared}"
+        "fuse.ab: its members differ in calibration: shared, mine\n  fuse.ab='{members: [a, b], calibration: shared}'"
     )
