@@ -80,7 +80,10 @@ def _read_safetensors(path: Path) -> State:
 def _read_torch(path: Path, key: str | None) -> Any:
     try:
         # Only the zip format can be mapped; what an optimizer keeps beside the weights is then never read.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        if path.suffix != ".safetensors":
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with open(path, "rb") as file:  # by its name, torch would take it for something else
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if needs := refused_code(error, path):
             raise CheckpointError(

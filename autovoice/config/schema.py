@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from autovoice.config.auto import Choice, Order, fitted, told
-from autovoice.config.choices import ChoiceReader
 from autovoice.config.dims import read_dims
 from autovoice.config.example import override
 from autovoice.config.fuse import check_targets, read_groups, shared_by
@@ -16,13 +15,11 @@ from autovoice.config.mismatch import read_policy
 from autovoice.config.own_options import read_options
 from autovoice.config.quantize import kept_as_given
 from autovoice.config.reader import NAME, Reader
-from autovoice.errors import Fault, choices, nearest
-from autovoice.expr import ExprError, canonical
+from autovoice.config.tensors import TensorReader
+from autovoice.errors import Fault, nearest
 from autovoice.fuse import fused
 from autovoice.onnx_scan import quantized_operators
 from autovoice.spec import (
-    DTYPES,
-    Axis,
     BuildSpec,
     Checkpoint,
     Component,
@@ -33,7 +30,6 @@ from autovoice.spec import (
     PipelineSpec,
     Precision,
     Quantize,
-    Tensor,
 )
 
 #: nodes that could stand where something else does
@@ -41,11 +37,8 @@ _MODEL = "{_target_: package.module.Class}"
 _PACKAGE = "# @package _global_"
 _TENSOR = "{dtype: float32, shape: [batch, frames]}"
 
-#: Hz, below which distances between waveforms are not defined
-LEAST_RATE = 8000
 
-
-class SpecReader(ChoiceReader):
+class SpecReader(TensorReader):
     """Builds specs out of one composed configuration, remembering every fault."""
 
     def __init__(self, data: Mapping[str, Any], lookup: Lookup) -> None:
@@ -70,47 +63,6 @@ class SpecReader(ChoiceReader):
     def root(self, key: str) -> bool:
         """A switch of the top level."""
         return Reader(self.data, "", self.faults).take(key, bool, False)
-
-    # -- tensors and dims -------------------------------------------------------------------------
-
-    def axes(self, r: Reader, key: str) -> tuple[Axis, ...]:
-        shape = []
-        for i, axis in enumerate(r.take(key, list)):
-            try:
-                shape.append(canonical(axis if type(axis) in (int, str) else repr(axis)))
-            except ExprError as e:
-                r.fault(f"{key}[{i}]", str(e), e.fix)
-        return tuple(shape)
-
-    def dtype(self, r: Reader, default: Any = "") -> Any:
-        optional = {"default": None} if default is None else {}
-        value = r.take("dtype", str, example="float32", **optional)
-        if value and value not in DTYPES:
-            r.fault("dtype", f"unknown dtype '{value}'", nearest(value, DTYPES))
-        return value
-
-    def tensor(self, name: str, r: Reader) -> Tensor:
-        example: dict[str, Any] | None = r.take("example", dict, None, "{normal: [0, 1]}")
-        if example is not None and (len(example) != 1 or next(iter(example)) not in EXAMPLES):
-            r.fault("example", f"got {example!r}", f"one of {choices(EXAMPLES)}, as {{normal: [mean, std]}}")
-            example = None
-        numbers = next(iter(example.values())) if example else None
-        if example and not _drawable(next(iter(example)), numbers):
-            r.fault(
-                "example",
-                f"got {example!r}",
-                "two numbers for normal, uniform, integers; any for cycle; one for the others",
-            )
-            example = None
-        audio = r.take("audio", int, None)
-        if audio is not None and audio < LEAST_RATE:
-            r.fault("audio", f"{audio} Hz is no sample rate of audio", f"{LEAST_RATE} or more, as audio: 44100")
-        default = r.raw("default")
-        if default is not None and not isinstance(default, int | float | bool):
-            fix = ", or ".join(override(r.path("default"), v) for v in ("0", "false", "null"))
-            r.fault("default", f"must be a number, true or false, got {default!r}", fix)
-            default = None
-        return Tensor(name, self.dtype(r), self.axes(r, "shape"), default, example, audio)
 
     # -- components -------------------------------------------------------------------------------
 
@@ -261,14 +213,3 @@ class SpecReader(ChoiceReader):
             d.taken |= {"min", "max"}
             d.done()
         return found
-
-
-EXAMPLES = ("normal", "uniform", "constant", "bernoulli", "integers", "cycle")
-
-
-def _drawable(kind: str, value: Any) -> bool:
-    numbers = value if isinstance(value, list) else [value]
-    if kind == "cycle" and not numbers:
-        return False
-    wanted = len(numbers) if kind == "cycle" else 2 if kind in ("normal", "uniform", "integers") else 1
-    return len(numbers) == wanted and all(isinstance(n, int | float) for n in numbers)

@@ -87,8 +87,8 @@ CASES = {
     ),
     "nested": (
         "nested.pt' holds no tensors by name but a dict",
-        "set key to the state dict to load, as component.nested.checkpoint='{{path: {}nested.pt, key: generator}}'; available: "
-        "generator",
+        "set key to the state dict to load, as component.nested.checkpoint='{{path: {}nested.pt, key: generator}}'; "
+        "available: generator",
     ),
     "intruder_zip": (
         "checkpoint '{}intruder_zip.pt' is a pickle that would run code on loading (it imports posix.system)",

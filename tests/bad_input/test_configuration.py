@@ -267,8 +267,8 @@ CASES = {
     "null for a group": (
         ["precision=null"],
         "precision=null: is no option of the group precision",
-        "the name of an option: precision=bf16; available: bf16, fp16, fp32, fp8, half, int8, int8_entropy, int8_minmax, "
-        "tf32",
+        "the name of an option: precision=bf16; available: bf16, fp16, fp32, fp8, half, int8, int8_entropy, "
+        "int8_minmax, tf32",
     ),
     "workers": (
         ["workers=0"],
