@@ -25,6 +25,10 @@ _PLANS_AGAIN = 2
 class BuildFailed(AutovoiceError):
     """Some steps failed; each error has been turned into two lines already, in the plan's order."""
 
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("")
+        self.fact = "\n".join(lines)
+
 
 @dataclass(frozen=True)
 class Built:
@@ -128,7 +132,7 @@ def _failure(plan: Plan, outcome: Outcome) -> BuildFailed:
     kept = len(outcome.ran)
     skipped = f", {len(outcome.skipped)} not run" if outcome.skipped else ""
     lines.append(f"{len(outcome.errors)} of {len(plan.to_run)} steps failed{skipped}; {kept} finished and are kept")
-    return BuildFailed("\n".join(lines))
+    return BuildFailed(lines)
 
 
 def _named(fix: str, component: str, parts: Collection[str]) -> str:

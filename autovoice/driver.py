@@ -134,8 +134,6 @@ def _settle(one: _Started, future: Future[Record], outcome: Outcome, listener: L
             if again is not None:
                 return again
         error = one.tried[0] if one.tried else error  # the ways round failed too: what they were to go round counts
-        if step.component:  # as it can be typed
-            error.fix = error.fix.replace("component.<name>", f"component.{step.component}")
         outcome.errors[step.id] = error
         listener.failed(one.planned, error)
         return None
