@@ -176,7 +176,8 @@ def test_a_type_that_a_target_lacks_names_those_that_have_it(here: Any) -> None:
         environment.tensorrt_rtx(backend(compute_capabilities=["7.5", "8.9"]), "float8")
     assert str(raised.value) == (
         "float8 needs compute capability 8.9, the target has 7.5\n"
-        "  backend.options.compute_capabilities='[\"8.9\", \"12.0\", \"12.1\"]' are those that have it; or precision=fp16"
+        "  backend.options.compute_capabilities='[\"8.9\", \"12.0\", \"12.1\"]' are those that have it; "
+        "or precision=fp16"
     )
 
 
