@@ -13,7 +13,7 @@ from autovoice.files import link_or_copy
 from autovoice.lowering import bodies
 from autovoice.lowering.exclude import kept_nodes
 from autovoice.onnx_graph import captured, outputs_by_nodes, rename_reads, sort_nodes
-from autovoice.onnx_io import save
+from autovoice.onnx_io import opset_of, save
 from autovoice.onnx_tools import guarded, inferred, invalid
 
 
@@ -51,7 +51,7 @@ def halved(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
     del graph.value_info[:]
     graph.value_info.extend(known)  # of what stand-ins make, nothing can be inferred any more
     with guarded("onnxruntime's converter to float16", _KEEP):
-        blocked = sorted({*kept, *taken})
+        blocked = sorted({*kept, *taken, *_without_float16(model)})
         lowered: onnx.ModelProto = convert_float_to_float16(
             model, keep_io_types=True, disable_shape_infer=True, node_block_list=blocked
         )
@@ -63,6 +63,20 @@ def halved(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
     sort_nodes(lowered.graph)  # the converter appends its casts at the end
     _drop_round_trips(lowered)
     return lowered
+
+
+def _without_float16(model: onnx.ModelProto) -> list[str]:
+    """The nodes whose operator reads float32, and by ONNX's definition no float16; what it reads first decides."""
+    opset, found = opset_of(model), []
+    for node in (n for n in model.graph.node if n.domain in ("", "ai.onnx") and onnx.defs.has(n.op_type)):
+        try:
+            inputs = onnx.defs.get_schema(node.op_type, opset).inputs
+        except onnx.defs.SchemaError:  # newer than the model
+            continue
+        floats = next((i.types for i in inputs if "tensor(float)" in i.types), None)
+        if floats is not None and "tensor(float16)" not in floats:
+            found.append(node.name)
+    return found
 
 
 def _take_returned(graph: onnx.GraphProto) -> list[tuple[int, onnx.ValueInfoProto]]:

@@ -121,6 +121,18 @@ def test_double_precision_stays_inside_and_outside(tmp_path: Path) -> None:
     assert count_nodes(tmp_path / "half.onnx", heavy=True) == {"float16": 1}
 
 
+def test_an_operator_that_has_no_float16_stays_float32(tmp_path: Path) -> None:
+    nodes = [
+        node("MatMul", "x w", "m"),
+        node("DynamicQuantizeLinear", "m", "q s z"),
+        node("DequantizeLinear", "q s z", "y"),
+    ]
+    made = model(nodes, [value("x", "n", 8)], [value("y", "n", 8)], {"w": np.eye(8, dtype=np.float32)})
+    to_float16(saved(made, tmp_path / "model.onnx"), tmp_path / "half.onnx", keep())
+    assert compare(answer(tmp_path / "half.onnx"), answer(tmp_path / "model.onnx")).snr_db > 30
+    assert count_nodes(tmp_path / "half.onnx", heavy=True) == {"float16": 1}
+
+
 def test_names_inside_survive(source: Path, tmp_path: Path) -> None:
     to_float16(source, tmp_path / "half.onnx", keep())
     before, after = (
