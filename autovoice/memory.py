@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from autovoice.json_files import read_regular
+
 Entry = Mapping[str, Any]
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a file; nothing where there is none that can be read."""
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError):  # never written, or by something else: memory, not truth
         return {}
     return data if isinstance(data, dict) else {}

@@ -27,6 +27,7 @@ from typing import Any
 from autovoice import hashing, sources
 from autovoice.errors import StoreError, unwritable
 from autovoice.files import RECORD, make_folder, share, sweep_parts, write_atomically
+from autovoice.json_files import read_regular
 from autovoice.locks import UNWRITABLE, locked, shared
 from autovoice.memory import Entry, built, keys_of, news, read_json, sealed, unsealed
 
@@ -89,7 +90,7 @@ class Store:
     def written(self, key: str) -> Record | None:
         """The record of an artefact, its files not looked at; None when there is none."""
         try:
-            data = json.loads((self.folder(key) / RECORD).read_bytes())
+            data = json.loads(read_regular(self.folder(key) / RECORD))
             files = {n: StoredFile(**f) for n, f in data.pop("files").items()}
             record = Record(files=files, **data)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):  # absent, or no such JSON

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -138,6 +139,12 @@ def edit_record(**changes: Any):
     return edit
 
 
+def linked(path: Path) -> None:
+    """The same content, elsewhere: what is read through a link may be anything, a device that never ends too."""
+    path.rename(path.parent.parent / "elsewhere")
+    path.symlink_to(path.parent.parent / "elsewhere")
+
+
 def write_record(text: str):
     return lambda folder: (folder / "record.json").write_text(text)
 
@@ -156,6 +163,7 @@ def write_record(text: str):
         pytest.param(write_record("null"), id="record_is_null"),
         pytest.param(write_record("{}"), id="record_without_fields"),
         pytest.param(write_record("[" * 200_000), id="record_is_deep"),
+        pytest.param(lambda folder: linked(folder / "record.json"), id="record_is_a_link"),
         pytest.param(edit_record(files=[]), id="files_are_a_list"),
         pytest.param(edit_record(files={"engine.onnx": {"size": 6}}), id="file_without_digest"),
         pytest.param(edit_record(more=1), id="record_of_another_version"),
@@ -497,6 +505,7 @@ def unsealed_as_before(data: dict[str, Any]) -> None:
         pytest.param(lambda path: path.write_text("[" * 200_000), id="deep"),
         pytest.param(lambda path: path.write_text('{"data":' * 100_000), id="deep_objects"),
         pytest.param(lambda path: path.write_bytes(b"\xff\xfe"), id="no_text"),
+        pytest.param(linked, id="link"),
         pytest.param(lambda path: path.write_bytes(path.read_bytes()[:-9]), id="cut"),
     ],
 )
@@ -596,7 +605,7 @@ def read_only(code: int):
     def opened(path: Any, mode: str = "r", *rest: Any, **more: Any) -> Any:
         if set(mode) & set("wax+"):
             raise OSError(code, os.strerror(code))
-        return open(path, mode, *rest, **more)
+        return io.open(path, mode, *rest, **more)  # noqa: UP020, `open` is this function by now
 
     return opened
 
