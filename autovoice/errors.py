@@ -189,6 +189,12 @@ def wants_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or bool(_MEMORY.search(str(error)))
 
 
+def brief(text: str, most: int = 200) -> str:
+    """Text that a file gave, as a line may quote it: no control characters, and of a long one both ends."""
+    cut = text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+
+
 def choices(names: Iterable[object]) -> str:
     """`a, b, c`, or `none` when there are none."""
     return ", ".join(sorted(str(n) for n in names)) or "none"

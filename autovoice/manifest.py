@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from autovoice.errors import ArtefactError
+from autovoice.errors import ArtefactError, brief
 from autovoice.json_files import read_json
 from autovoice.manifest_form import faults
 
@@ -39,14 +39,16 @@ def read_manifest(folder: Path, descriptor: int | None = None) -> dict[str, Any]
         raise ArtefactError(f"{path}: cannot be read: {e}", "build it again") from e
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         got = data.get("schema") if isinstance(data, dict) else None
-        raise ArtefactError(f"{path}: schema {got!r}, this version reads {SCHEMA}", "build it again with this version")
+        fact = f"{path}: schema {brief(repr(got))}, this version reads {SCHEMA}"
+        raise ArtefactError(fact, "build it again with this version")
     missing = [k for k in _REQUIRED if k not in data]
     if missing:
         raise ArtefactError(f"{path}: has no '{missing[0]}'", "it was edited or cut short; build it again")
     if data[DIGEST] != digest_of(data):
         raise ArtefactError(f"{path}: was edited or damaged: its content is not what its digest says", _AGAIN)
     for fault in faults(data):
-        raise ArtefactError(f"{path}: is not what was written: {fault}", "it was edited or cut short; build it again")
+        fact = f"{path}: is not what was written: {brief(fault)}"
+        raise ArtefactError(fact, "it was edited or cut short; build it again")
     return data
 
 

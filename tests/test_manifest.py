@@ -201,6 +201,18 @@ def test_content_of_another_form(edit: Edit, fault: str, tmp_path: Path) -> None
     assert fix == "  it was edited or cut short; build it again"
 
 
+@pytest.mark.parametrize(
+    "name", ["x" * 100_000, "\x1b[2J\nerror: other", "\ud800"], ids=["long", "control", "surrogate"]
+)
+def test_a_name_is_quoted_on_one_line_without_control_characters(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError) as raised:
+        read_manifest(folder(tmp_path, json.dumps(edited(lambda d: d["dims"].update({name: 5}))).encode()))
+    fact, _ = str(raised.value).splitlines()
+    assert "is not what was written: dims." in fact
+    assert fact.isprintable()
+    assert len(fact) < 600
+
+
 # -- what is no file -------------------------------------------------------------------------------
 
 

@@ -20,6 +20,10 @@ from tests.builders import ORT
             {"providers": "CPUExecutionProvider"},
             "backend.options.providers: 'CPUExecutionProvider' is no list of names\n",
         ),
+        (
+            {"providers": ["CUDAExecutionProvider", "CPUExecutionProvider", "CPUExecutionProvider"]},
+            "backend.options.providers: CPUExecutionProvider is there twice\n  name each provider once",
+        ),
         ({"providers": [1]}, "backend.options.providers: [1] is no list of names\n  backend.options.providers=[CPU"),
         (
             {"graph_optimization_level": "most"},
@@ -49,3 +53,22 @@ def test_an_engine_depends_on_nothing_here() -> None:
 def test_what_is_tried_after_a_crash_is_checked_as_early() -> None:
     with pytest.raises(BuildError, match="graph_optimization_level: 'extend'"):
         environment(replace(ORT, after_crash=({"graph_optimization_level": "extend"},)), "fp32")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"providers": [1] * 100_000},
+        {"providers": ["CPUExecutionProvider"] * 100_000},
+        {"graph_optimization_level": "x" * 100_000},
+        {"intra_op_num_threads": 10**4000},
+        {"x" * 100_000: 1},
+    ],
+    ids=["numbers", "names", "level", "threads", "key"],
+)
+def test_wrong_options_are_told_in_two_lines_however_long(options: dict[str, Any]) -> None:
+    with pytest.raises(BuildError) as raised:
+        check_options(options)
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 2
+    assert max(map(len, lines)) < 400
