@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -53,6 +53,16 @@ class AutovoiceError(Exception):
     def __str__(self) -> str:
         return two_lines(self.fact, self.fix)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Whatever a subclass is made of: one that a worker cannot send would end the worker."""
+        return _received, (type(self), self.args, self.__dict__)
+
+
+def _received(kind: type[AutovoiceError], args: tuple[Any, ...], state: Mapping[str, Any]) -> AutovoiceError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -76,9 +86,6 @@ class SeveralErrors(AutovoiceError):
     def __str__(self) -> str:
         return self.fact
 
-    def __reduce__(self) -> tuple[type[SeveralErrors], tuple[Any]]:
-        return type(self), (self.errors,)
-
 
 class ConfigError(SeveralErrors):
     """The configuration cannot be built as it stands; carries every fault found."""
@@ -91,9 +98,6 @@ class ConfigError(SeveralErrors):
         super().__init__([(f"{', '.join(dict.fromkeys(p))}: {fact}", fix) for (fact, fix), p in places.items()])
         self.faults = tuple(faults)
 
-    def __reduce__(self) -> tuple[type[ConfigError], tuple[Any]]:
-        return type(self), (self.faults,)
-
 
 class StepError(AutovoiceError):
     """One step failed."""
@@ -105,9 +109,6 @@ class ChangedError(StepError):
     def __init__(self, fact: str, fix: str, path: str) -> None:
         super().__init__(fact, fix)
         self.path = path
-
-    def __reduce__(self) -> tuple[type[ChangedError], tuple[str, str, str]]:
-        return type(self), (self.fact, self.fix, self.path)
 
 
 class CheckpointError(StepError):

@@ -89,7 +89,7 @@ class Project:
             preexec_fn=_heeds_interrupts,
         )
 
-    def run(self, *arguments: str, timeout: float = 120) -> Result:
+    def run(self, *arguments: str, timeout: float = 300) -> Result:
         with self.start(*arguments) as process:
             try:
                 out, err = process.communicate(timeout=timeout)

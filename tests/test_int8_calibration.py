@@ -627,8 +627,8 @@ DATA: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "objects": (
         {"mixer__gains": np.array([{}] * 12, object)},
-        "mixer.samples: {file}: 'mixer/gains': cannot be read as npz",
-        PLAIN,
+        "mixer.samples: {file}: 'mixer/gains' holds pickled objects, which are refused",
+        "write it again: np.savez(path, **{'component/input': array}); pickled objects are refused",
     ),
 }
 
@@ -666,7 +666,7 @@ def test_nothing_pickled_is_executed(built: Project) -> None:
     mark = built.root / "executed"
     (built.root / "data.npz").write_bytes(pickle.dumps(Intruder(mark)))
     err = built.fails(*NPZ)
-    assert "data.npz: cannot be read as npz\n" in err
+    assert "data.npz: is no npz, an archive of arrays by name\n" in err
     save(built, recorded(mixer__gains=np.array([Intruder(mark)] * 12, object)))
     assert PLAIN in built.fails(*NPZ)
     assert not mark.exists()
@@ -1375,7 +1375,8 @@ def test_a_gate_that_int8_cannot_meet(built: Project) -> None:
 def test_a_gate_at_the_end_that_int8_cannot_meet(built: Project) -> None:
     err = built.fails(*NPZ, "gate.end_to_end.snr_db.int8=190")
     assert re.match(
-        r"error: end_to_end: snr_db \d+\.\d+ of 'mixed' at \w+ \[.*\], the gate asks ≥ 190\n  .*task=search", err
+        r"error: end_to_end: snr_db \d+\.\d+ of 'mixed' at \w+ \[.*\], the gate asks ≥ 190\n  errors of embedder, mixer add up",
+        err,
     )
 
 

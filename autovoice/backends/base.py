@@ -149,7 +149,7 @@ def session_of(
         held.enter_context(gpu_shared(alone=False))  # before loading, which uses the GPU too
         try:
             loaded = made.session_from_engine(engine, tuple(outputs), shared)
-        except BuildError as e:
+        except (BuildError, ArtefactError) as e:
             if "file" not in backend:
                 raise
             raise BuildError(e.fact, "backend.gated_by=null builds engines that nothing holds against a gate") from e

@@ -105,6 +105,7 @@ MORE: dict[str, tuple[list[str], str]] = {
     "missing": ([OWN, "dims.n.min=???"], "1"),
     "not in the environment": ([OWN, "component.c.seed=${oc.env:NOT_SET_HERE}"], ""),
     "objectives": ([OWN, "objectives=snr"], ""),
+    "after a crash": ([OWN, "++backend.after_crash=[level]"], ""),
 }
 PACKAGE = Path(autovoice.__file__).parent
 FILES_OF_ADVICE = [*sorted((PACKAGE / "config").glob("*.py")), PACKAGE / "invocation.py"]

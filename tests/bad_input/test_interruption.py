@@ -162,7 +162,7 @@ def test_sigterm_ends_as_ctrl_c_does(fresh: Project, running: subprocess.Popen[s
 @pytest.mark.parametrize("offset", [0.0, 0.1, 0.3, 0.6, 1.0])
 def test_ctrl_c_while_it_starts_prints_no_traceback_and_ends_within_a_second(fresh: Project, offset: float) -> None:
     """From the import of what parses the command line to the imports of the process that workers start from."""
-    found = interrupted([*fresh.given, "workers=2"], offset, fresh.root, ready=True)
+    found = interrupted([*fresh.given, "workers=2"], offset, fresh.root, True, fresh.environment)
     assert not found.traceback, found.err
     assert found.code == 130
     assert found.err.endswith("\ninterrupted; finished steps are kept, nothing is half-written\n")

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +48,19 @@ def catches(pid: int, number: int) -> bool:
     return bool(int(mask.split()[1], 16) >> (number - 1) & 1)
 
 
-def interrupted(arguments: Sequence[str], offset: float, folder: Path, ready: bool = False) -> Interrupted:
+def interrupted(
+    arguments: Sequence[str],
+    offset: float,
+    folder: Path,
+    ready: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> Interrupted:
     """One command, struck once; with `ready` the offset counts from when Python has come to the command's own code."""
     command = [sys.executable, "-m", "autovoice", *arguments]
     with subprocess.Popen(
         command,
         cwd=folder,
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
