@@ -95,7 +95,7 @@ class Store:
             record = Record(files=files, **data)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):  # absent, or no such JSON
             return None
-        whole = isinstance(record.inputs, dict) and isinstance(record.result, dict)
+        whole = _of_form(record.inputs) and isinstance(record.result, dict)
         return record if whole and record.key == key else None
 
     def damaged(self, key: str) -> bool:
@@ -253,6 +253,13 @@ class Store:
 
     def _write(self, path: Path, content: bytes) -> None:
         write_atomically(path, content, os.stat(self.root).st_mode & 0o666)
+
+
+def _of_form(inputs: Any) -> bool:
+    """True for what a step's inputs are: mappings by name."""
+    return isinstance(inputs, dict) and all(
+        isinstance(inputs.get(part, {}), dict) for part in ("fields", "needs", "files", "code", "tools")
+    )
 
 
 def _fsync(path: Path) -> None:

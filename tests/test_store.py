@@ -683,3 +683,14 @@ def test_what_killed_writers_left_in_the_store_goes_before_the_next_build(store:
         path.write_bytes(b"half")
     store.prepare()
     assert not any(path.exists() for path in left)
+
+
+@pytest.mark.parametrize("part", ["fields", "needs", "files", "code", "tools"])
+def test_a_record_whose_inputs_are_of_another_form_is_none(store: Store, part: str) -> None:
+    commit(store)
+    path = writable(store.folder(KEY) / "record.json")
+    data = json.loads(path.read_bytes())
+    data["inputs"][part] = "datetime64"
+    path.write_text(json.dumps(data))
+    assert store.record(KEY) is None
+    assert store.damaged(KEY)
