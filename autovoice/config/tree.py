@@ -72,7 +72,7 @@ def _check_defaults(path: Path, config: Any) -> None:
     """`defaults:` is a list of names, and of {group: option}."""
     data = cast(dict[str, Any], OmegaConf.to_container(config))
     defaults = data.get("defaults", [])
-    fix = "defaults: [_self_, /dims: short, /component/vocoder: hifigan]"
+    fix = "defaults: [_self_, /dims: default, /component/<name>: <option>]"
     if not isinstance(defaults, list):
         raise AutovoiceError(f"{path}: `defaults:` must be a list, got {defaults!r}", fix)
     for item in defaults:
