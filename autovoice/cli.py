@@ -17,11 +17,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from autovoice import interrupts, sweep
+from autovoice.command.invocation import Invocation
 from autovoice.config import compose
 from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
-from autovoice.invocation import Invocation
-from autovoice.terminal import guarded, say
+from autovoice.execution import interrupts
+from autovoice.publish import sweep
+from autovoice.terminal.escape import guarded, say
 
 #: Hydra's own flags: whatever they ask for is Hydra's to answer
 _HYDRA_FLAGS = (
@@ -84,8 +85,7 @@ def run(invocation: Invocation) -> int:
     try:
         return int(importlib.import_module(f"autovoice.tasks.{name}").run(invocation))
     finally:
-        if "store" in vars(invocation):
-            invocation.store.save_hashes()
+        invocation.save_memory()
 
 
 def task_names() -> list[str]:

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from autovoice.terminal import lines
+from autovoice.terminal.escape import lines
 
 
 def two_lines(fact: str, fix: str = "") -> str:

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autovoice import sources
+from autovoice.command.invocation import read_spec
 from autovoice.config.compose import Composed, compose
-from autovoice.config.schema import SpecReader
-from autovoice.graph import Graph, build_graph
+from autovoice.graph.wiring import Graph, build_graph
+from autovoice.plan import code
 from autovoice.spec import (
     Backend,
     BuildSpec,
@@ -27,21 +27,21 @@ from autovoice.spec import (
     Tensor,
 )
 
-FP32 = Precision("fp32", "float32", Target("autovoice.lowering.floating.keep_float32"))
-FP16 = Precision("fp16", "float16", Target("autovoice.lowering.floating.to_float16"))
-BF16 = Precision("bf16", "bfloat16", Target("autovoice.lowering.floating.to_bfloat16"))
+FP32 = Precision("fp32", "float32", Target("autovoice.onnx_tools.lowering.floating.keep_float32"))
+FP16 = Precision("fp16", "float16", Target("autovoice.onnx_tools.lowering.floating.to_float16"))
+BF16 = Precision("bf16", "bfloat16", Target("autovoice.onnx_tools.lowering.floating.to_bfloat16"))
 POLICY = Quantize(("Conv", "MatMul", "Gemm"))
 INT8 = Precision(
     "int8",
     "int8",
-    Target("autovoice.lowering.explicit.to_qdq"),
+    Target("autovoice.onnx_tools.lowering.explicit.to_qdq"),
     scope="heavy",
     quantize=POLICY,
-    lowerings={"onnxruntime": Target("autovoice.lowering.integer.to_u8s8")},
+    lowerings={"onnxruntime": Target("autovoice.onnx_tools.lowering.integer.to_u8s8")},
     highers={"default": FP32},
 )
 NPZ = Calibration("npz", source=Target("autovoice.calibration.sources.npz"), files=(("data.npz", Path("data.npz")),))
-ORT = Backend("onnxruntime", "autovoice.backends.onnxruntime.OnnxRuntime", ("float32", "float16"))
+ORT = Backend("onnxruntime", "autovoice.backends.onnxruntime.backend.OnnxRuntime", ("float32", "float16"))
 GATE = Gate({"snr_db": {"fp32": 60, "fp16": 30}}, {"snr_db": {"fp32": 50, "fp16": 20}})
 MODEL = Target("autovoice.models.mel_projection.MelProjection")
 FRAMES = Dim("frames", 2, 4, 8, trace=6)
@@ -92,8 +92,7 @@ def graph_of(*components: Component, **parts: Any) -> Graph:
 
 
 def graph_from(composed: Composed) -> Graph:
-    reader = SpecReader(composed.data, composed.lookup)
-    return build_graph(reader.build(), reader.faults)
+    return build_graph(*read_spec(composed.data, composed.lookup))
 
 
 def composed_graph(*overrides: str, config_dir: Path | None = None) -> Graph:
@@ -112,4 +111,4 @@ def write_tree(root: Path, files: Mapping[str, str]) -> Path:
 
 def forget_sources() -> None:
     """What a process reads of source files it reads once; a test that edits them starts over."""
-    sources.forget()
+    code.forget()

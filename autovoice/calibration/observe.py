@@ -17,9 +17,9 @@ import onnx
 from onnx import helper
 
 from autovoice.errors import CalibrationError
-from autovoice.onnx_graph import free_name, names_within
-from autovoice.onnx_tools import guarded
-from autovoice.ort import float_session
+from autovoice.onnx_tools.graph import free_name, names_within
+from autovoice.onnx_tools.guard import guarded
+from autovoice.onnx_tools.ort import float_session
 
 #: bins on each side of zero; a tensor's largest magnitude always falls into the upper half of them
 HALF = 2048

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from autovoice.binding import Binder
 from autovoice.calibration.oddities import extrema
+from autovoice.dims.binding import Binder
 from autovoice.errors import AutovoiceError, CalibrationError, FeedError, choices, first_line
-from autovoice.hashing import uncached_sha256
-from autovoice.npz import read_npz, write_npz
 from autovoice.spec import Dim
+from autovoice.store.hashing import uncached_sha256
+from autovoice.store.npz import read_npz, write_npz
 
 MANIFEST = "samples.json"
 _ANY_SIZE = 2**31 - 1

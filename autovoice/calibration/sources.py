@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from autovoice.arrays import ArrayFault, ArrayFile, read_array
 from autovoice.calibration.renaming import check_prefixes
 from autovoice.config.dims import read_dims
+from autovoice.dims.example_values import draw, free_size, solved
 from autovoice.errors import CalibrationError, ConfigError, Fault, choices, nearest
-from autovoice.examples import draw, free_size, solved
-from autovoice.npz import Archive
+from autovoice.store.arrays import ArrayFault, ArrayFile, read_array
+from autovoice.store.npz import Archive
 
 Sample = tuple[str, dict[str, np.ndarray]]
 #: samples of one input, each with its name, read when its turn comes

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autovoice.config.example import override
+from autovoice.config.paths import files_of
 from autovoice.config.reader import NAME, Reader
 from autovoice.errors import AutovoiceError, nearest
-from autovoice.locate import files_of
 from autovoice.spec import Calibration
 
 if TYPE_CHECKING:

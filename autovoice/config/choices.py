@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autovoice.config.auto import Order
 from autovoice.config.calibration import read_calibration
 from autovoice.config.example import override
 from autovoice.config.lookup import AUTO, Lookup
+from autovoice.config.paths import located
 from autovoice.config.quantize import read_quantize
 from autovoice.config.reader import Reader
 from autovoice.errors import AutovoiceError, Fault, choices, nearest
-from autovoice.locate import located
 from autovoice.spec import (
     AUDIO_METRICS,
     Backend,
+    BackendOrder,
     Calibration,
     Gate,
     Implicit,
@@ -193,11 +193,11 @@ class ChoiceReader:
 
     # -- backend, gate, calibration ---------------------------------------------------------------
 
-    def backend_or_order(self, r: Reader) -> Backend | Order:
+    def backend_or_order(self, r: Reader) -> Backend | BackendOrder:
         """A backend; or, under `auto:`, those to choose among."""
         return self.order(r) if AUTO in r.data else self.backend(r)
 
-    def order(self, r: Reader) -> Order:
+    def order(self, r: Reader) -> BackendOrder:
         """The node of a group's option that names others: `auto: {order: […], options: {name: {…}}}`."""
         auto = r.child(AUTO, "{order: [tensorrt, onnxruntime]}")
         names, options = auto.strings("order"), auto.child("options")
@@ -210,7 +210,7 @@ class ChoiceReader:
         for name in options.data.keys() - set(names):  # of one that is left out of the order they are of no meaning
             node = self.lookup("backend", name, options.path(name))
             self.faults += [node] if isinstance(node, Fault) else []
-        spec = Order(r.take("name", str), tuple(found) or (Backend("", "", ()),))
+        spec = BackendOrder(r.take("name", str), tuple(found) or (Backend("", "", ()),))
         auto.done()
         r.done()
         return spec

@@ -8,8 +8,8 @@ from typing import Any
 
 from autovoice.config.example import override
 from autovoice.config.reader import Reader
+from autovoice.dims.expressions import ExprError, canonical, evaluate, symbols
 from autovoice.errors import Fault, nearest
-from autovoice.expr import ExprError, canonical, evaluate, symbols
 from autovoice.spec import POINTS, Dim
 
 _DIM = "{min: 1, opt: 2, max: 3}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from autovoice.overrides import override as override
-from autovoice.overrides import written
+from autovoice.terminal.overrides import override as override
+from autovoice.terminal.overrides import written
 
 
 def fitting(value: Any, kind: type, default: Any) -> tuple[str, ...]:

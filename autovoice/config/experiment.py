@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from autovoice.config.options import EVERY
-from autovoice.overrides import given
+from autovoice.config.task_options import EVERY
+from autovoice.terminal.overrides import given
 
 _GROUP = "experiment"
 #: where a tree of the user's own begins, when there is none

@@ -18,7 +18,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from autovoice.config.unparsed import unparsed
 from autovoice.errors import AutovoiceError, Fault, choices, first_line, nearest
-from autovoice.overrides import given, nameable, override, word
+from autovoice.terminal.overrides import given, nameable, override, word
 
 #: what composing raises where a user's file or override is wrong
 REFUSALS = (

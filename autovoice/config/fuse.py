@@ -8,7 +8,7 @@ from typing import Any
 
 from autovoice.config.reader import NAME, Reader
 from autovoice.errors import Fault, choices, nearest
-from autovoice.fuse import Group
+from autovoice.spec import Group
 
 #: what a group may say for all of its members
 SHARED = ("precision", "backend", "gate", "calibration", "only_if_faster", "options")

@@ -6,20 +6,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from autovoice.config.auto import Choice, Order, fitted, told
+from autovoice.config.backend_options import read_options
 from autovoice.config.dims import read_dims
 from autovoice.config.example import override
 from autovoice.config.fuse import check_targets, read_groups, shared_by
 from autovoice.config.lookup import Lookup
 from autovoice.config.mismatch import read_policy
-from autovoice.config.own_options import read_options
+from autovoice.config.onnx_scan import quantized_operators
 from autovoice.config.quantize import kept_as_given
 from autovoice.config.reader import NAME, Reader
 from autovoice.config.tensors import TensorReader
 from autovoice.errors import Fault, nearest
-from autovoice.fuse import fused
-from autovoice.onnx_scan import quantized_operators
 from autovoice.spec import (
+    BackendOrder,
     BuildSpec,
     Checkpoint,
     Component,
@@ -43,7 +42,7 @@ class SpecReader(TensorReader):
 
     def __init__(self, data: Mapping[str, Any], lookup: Lookup) -> None:
         super().__init__(data, lookup)
-        self.made: list[Choice] = []
+        self.orders: dict[str, BackendOrder] = {}
 
     def build(self) -> BuildSpec:
         pipeline = self.whole(self.data.get("pipeline"))
@@ -54,11 +53,11 @@ class SpecReader(TensorReader):
             self.faults.append(Fault("component", "the pipeline has no component", "select some: `/component/…`"))
         groups, said = read_groups(self.data.get("fuse"), nodes, self.faults)
         parts = tuple(self.component(name, shared_by(said, name, node)) for name, node in nodes.items())
-        components = fused(parts, groups, pipeline.outputs, self.faults)
         targets = Reader(self.data, "", self.faults).strings("targets")
         check_targets(targets, nodes, groups, self.faults)
-        notes = (*told(self.made), *(kept_as_given(c) for c in parts if c.given))
-        return BuildSpec(pipeline, dims, components, targets, self.root("timed"), notes)
+        notes = tuple(kept_as_given(c) for c in parts if c.given)
+        timed = self.root("timed")
+        return BuildSpec(pipeline, dims, parts, targets, timed, notes, tuple(groups), self.orders)
 
     def root(self, key: str) -> bool:
         """A switch of the top level."""
@@ -98,7 +97,7 @@ class SpecReader(TensorReader):
         precision = self.choice(r, "precision", self.precision)
         backend = self.choice(r, "backend", self.backend_or_order)
         on_mismatch, fallback = read_policy(self, r)
-        among = backend.backends if isinstance(backend, Order) else (backend,)
+        among = backend.backends if isinstance(backend, BackendOrder) else (backend,)
         own = read_options(r, (b for b in (*among, fallback) if b is not None), self.backend_names)
         if model is None and onnx is None:
             r.fault("", "needs a `model:` or an `onnx:`", f"model: {_MODEL}, or onnx: path")
@@ -129,10 +128,8 @@ class SpecReader(TensorReader):
             seed=r.take("seed", int, 0),
         ).as_given()
         r.done()
-        if isinstance(backend, Order):
-            order = replace(backend, backends=tuple(b.with_options(own) for b in backend.backends))
-            spec, made = fitted(spec, order, self.faults)
-            self.made.append(made)
+        if isinstance(backend, BackendOrder):
+            self.orders[name] = replace(backend, backends=tuple(b.with_options(own) for b in backend.backends))
         return spec
 
     def policy(self, r: Reader, precision: Precision) -> Quantize | None:

@@ -9,8 +9,8 @@ from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
-from autovoice.config.options import EVERY
 from autovoice.config.reader import Reader
+from autovoice.config.task_options import EVERY
 from autovoice.errors import ConfigError, Fault, nearest
 from autovoice.spec import OBJECTIVES
 

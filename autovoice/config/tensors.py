@@ -7,8 +7,8 @@ from typing import Any
 from autovoice.config.choices import ChoiceReader
 from autovoice.config.example import override
 from autovoice.config.reader import Reader
+from autovoice.dims.expressions import ExprError, canonical
 from autovoice.errors import choices, nearest
-from autovoice.expr import ExprError, canonical
 from autovoice.spec import DTYPES, Axis, Tensor
 
 #: Hz, below which distances between waveforms are not defined

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from autovoice.errors import AutovoiceError
-from autovoice.overrides import nameable, quoted, word, written
+from autovoice.terminal.overrides import nameable, quoted, word, written
 
 _PAIRS = {"[": "]", "{": "}"}
 

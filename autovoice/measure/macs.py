@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from autovoice.lowering.policy import quantizable
-from autovoice.ort import float_session
+from autovoice.onnx_tools.lowering.policy import quantizable
+from autovoice.onnx_tools.ort import float_session
 
 
 def macs(path: Path, feeds: Mapping[str, np.ndarray]) -> dict[str, int]:

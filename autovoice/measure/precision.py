@@ -10,11 +10,11 @@ from typing import Any
 import onnx
 
 from autovoice.errors import PrecisionError
-from autovoice.lowering.exclude import kept_nodes
-from autovoice.lowering.policy import chosen_nodes
-from autovoice.onnx_graph import inner_graphs, nodes_within
-from autovoice.onnx_io import HEAVY, dtype_name
-from autovoice.onnx_tools import inferred
+from autovoice.onnx_tools.graph import inner_graphs, nodes_within
+from autovoice.onnx_tools.guard import inferred
+from autovoice.onnx_tools.io import HEAVY, dtype_name
+from autovoice.onnx_tools.lowering.exclude import kept_nodes
+from autovoice.onnx_tools.lowering.policy import chosen_nodes
 
 #: what a quantized value is stored in → the compute type of whoever reads it
 QUANTIZED = {"int8": "int8", "uint8": "int8", "float8e4m3fn": "float8"}

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from autovoice.errors import StepError
-from autovoice.machine import machine_alone
+from autovoice.machine.sharing import machine_alone
 
 T = TypeVar("T")
 #: seconds that the machine is held at a time, but for the round that begins within them

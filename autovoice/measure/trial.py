@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from autovoice.lowering.policy import quantizable
-from autovoice.ort import float_session
+from autovoice.onnx_tools.lowering.policy import quantizable
+from autovoice.onnx_tools.ort import float_session
 from autovoice.spec import SNR_EQUAL
 
 Feeds = Mapping[str, np.ndarray]

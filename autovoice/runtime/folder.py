@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from autovoice.errors import ArtefactError
-from autovoice.files import parts_in
-from autovoice.manifest import digests_of, engines_in, read_manifest
 from autovoice.runtime.held import HeldFile, held_files
+from autovoice.runtime.manifest import digests_of, engines_in, read_manifest
+from autovoice.store.atomic import parts_in
 
 #: how often a folder that is switched under a reader is read again, and how long a rename is waited for
 _TRIES = 100

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from autovoice.errors import ArtefactError
-from autovoice.json_files import open_regular
+from autovoice.store.json_files import open_regular
 
 
 class HeldFile:

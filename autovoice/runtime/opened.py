@@ -8,8 +8,8 @@ from typing import Any
 
 from autovoice.backends.base import Backend, Session, Shared, backend_from_name
 from autovoice.errors import ArtefactError, BuildError, StaleError, TrustError
-from autovoice.manifest import NAME, fallback_in
 from autovoice.runtime.folder import BuiltFolder
+from autovoice.runtime.manifest import NAME, fallback_in
 from autovoice.runtime.trust import Trust
 from autovoice.spec import FAIL, REBUILD
 

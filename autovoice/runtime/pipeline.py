@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from autovoice.backends.base import ENGINE_ERRORS, HOST, Array, Session, Shared, named_error, on_host, read_by
-from autovoice.binding import Binder
+from autovoice.backends.guard import Guard
+from autovoice.dims.binding import Binder
 from autovoice.errors import ArtefactError, FeedError, nearest
-from autovoice.guard import Guard
 from autovoice.runtime.folder import BuiltFolder, opened_folder
 from autovoice.runtime.opened import Opened, opened
 from autovoice.runtime.trust import Trust

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from autovoice.backends.base import backend_from_name
-from autovoice.engine import RunsCode
+from autovoice.backends.engine import RunsCode
 from autovoice.errors import ArtefactError, BuildError, TrustError
 from autovoice.runtime.folder import BuiltFolder
 

@@ -1,13 +1,24 @@
 """The frozen specification of a build: what the configuration means, without any configuration container.
 
-Shapes are tuples of whole numbers and arithmetic over dimension names (see `autovoice.expr`). Every value
+Shapes are tuples of whole numbers and arithmetic over dimension names (see `autovoice.dims.expressions`). Every value
 that ends in an action key is JSON.
 """
 
 from __future__ import annotations
 
-from autovoice.spec.build import BuildSpec, PipelineSpec
-from autovoice.spec.choices import Backend, Calibration, Export, Gate, Implicit, Keep, Precision, Quantize, Target
+from autovoice.spec.build import BuildSpec, Group, PipelineSpec
+from autovoice.spec.choices import (
+    Backend,
+    BackendOrder,
+    Calibration,
+    Export,
+    Gate,
+    Implicit,
+    Keep,
+    Precision,
+    Quantize,
+    Target,
+)
 from autovoice.spec.component import Checkpoint, Component, OnnxFile
 from autovoice.spec.names import (
     AUDIO_METRICS,
@@ -40,6 +51,7 @@ __all__ = [
     "WORKER",
     "Axis",
     "Backend",
+    "BackendOrder",
     "BuildSpec",
     "Calibration",
     "Checkpoint",
@@ -47,6 +59,7 @@ __all__ = [
     "Dim",
     "Export",
     "Gate",
+    "Group",
     "Implicit",
     "Input",
     "Keep",

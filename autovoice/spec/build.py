@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
+from autovoice.spec.choices import BackendOrder
 from autovoice.spec.component import Component
 from autovoice.spec.tensors import Dim, Tensor
 
@@ -21,8 +22,20 @@ class PipelineSpec:
 
 
 @dataclass(frozen=True)
+class Group:
+    """A name, and the components that are to be one engine of that name."""
+
+    name: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class BuildSpec:
-    """Everything a build needs to know; `notes` say what was chosen for the user."""
+    """Everything a build needs to know; `notes` say what was chosen for the user.
+
+    `groups` are to be fused, which `build_graph` does. Of components in `orders` the backend is still to be chosen
+    among several, which `plan.auto` does; until then they have the last of them.
+    """
 
     pipeline: PipelineSpec
     dims: Mapping[str, Dim]
@@ -30,13 +43,10 @@ class BuildSpec:
     targets: tuple[str, ...] = ()
     timed: bool = False
     notes: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
+    orders: Mapping[str, BackendOrder] = field(default_factory=dict)
 
     @property
     def parts(self) -> tuple[Component, ...]:
         """The components with the members of those that are fused in their place."""
         return tuple(p for c in self.components for p in c.parts)
-
-    @property
-    def unfused(self) -> BuildSpec:
-        """The same pipeline with one engine a member."""
-        return replace(self, components=self.parts)

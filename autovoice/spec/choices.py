@@ -167,6 +167,14 @@ class Backend:
 
 
 @dataclass(frozen=True)
+class BackendOrder:
+    """Backends to choose among, the best first; `name` is the group's option that holds them."""
+
+    name: str
+    backends: tuple[Backend, ...]
+
+
+@dataclass(frozen=True)
 class Gate:
     """Thresholds by metric, then by precision name, for components and for the whole pipeline."""
 

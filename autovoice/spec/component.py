@@ -35,7 +35,7 @@ class OnnxFile:
 
 
 #: what a fallback is built in: the graph as it was exported
-_AS_EXPORTED = Precision("fp32", "float32", Target("autovoice.lowering.floating.keep_float32"))
+_AS_EXPORTED = Precision("fp32", "float32", Target("autovoice.onnx_tools.lowering.floating.keep_float32"))
 
 
 @dataclass(frozen=True)

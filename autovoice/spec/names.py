@@ -36,3 +36,13 @@ RUNS_HERE = "runs_here"
 
 #: policies for an engine that does not fit the machine that loads it; any other names a backend to fall back to
 FAIL, REBUILD = "fail", "rebuild"
+
+#: every pass over a graph by its name in a configuration, in an order that suits them all
+PASSES = {
+    "fold_channel_flips": "autovoice.onnx_tools.passes.flips.fold_channel_flips",
+    "cancel_concats": "autovoice.onnx_tools.passes.splits.cancel_concats",
+    "compose_convs": "autovoice.onnx_tools.passes.compose.compose_convs",
+    "merge_parallel_convs": "autovoice.onnx_tools.passes.merge.merge_parallel_convs",
+    "split_before_sums": "autovoice.onnx_tools.passes.sums.split_before_sums",
+    "lift_conv1d": "autovoice.onnx_tools.passes.lift.lift_conv1d",
+}

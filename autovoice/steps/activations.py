@@ -6,9 +6,9 @@ from typing import Any
 
 from autovoice.calibration.samples import sample_feeds
 from autovoice.errors import CalibrationError
-from autovoice.npz import write_npz
-from autovoice.ort import float_session
+from autovoice.onnx_tools.ort import float_session
 from autovoice.steps.context import Context
+from autovoice.store.npz import write_npz
 
 
 def run(context: Context) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from typing import Any
 from autovoice.backends.base import backend_from_target
 from autovoice.calibration.samples import sample_feeds
 from autovoice.errors import PrecisionError
-from autovoice.files import RECORD
 from autovoice.measure.precision import check_delivered, check_quantized, count_nodes
 from autovoice.steps.context import Context
 from autovoice.steps.policies import in_fused_names
+from autovoice.store.atomic import RECORD
 
 
 def run(context: Context) -> dict[str, Any]:

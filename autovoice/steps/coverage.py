@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from autovoice.calibration.samples import entries_of
+from autovoice.dims.solving import sizes_of
 from autovoice.errors import CalibrationError
-from autovoice.expr import ExprError, evaluate, is_symbol, symbols
 from autovoice.steps.context import Context
 
 
@@ -35,32 +35,6 @@ def _uncovered(coverage: Mapping[str, Any]) -> list[str]:
         for dim, c in coverage.items()
         if c["seen"][0] == c["seen"][1] > 1 and c["profile"][0] < c["profile"][1]
     ]
-
-
-def sizes_of(shapes: Mapping[str, Any], inputs: Mapping[str, Any], dims: Mapping[str, Any]) -> dict[str, int]:
-    """Every dim that the shapes of a sample tell: as an axis of its own, or as the one unknown of arithmetic."""
-    sizes: dict[str, int] = {}
-    axes = [(a, n) for name, shape in shapes.items() for a, n in zip(inputs[name]["shape"], shape, strict=True)]
-    for axis, size in axes:
-        if is_symbol(axis):
-            sizes[axis] = size
-    for axis, size in axes:
-        unknown = symbols(axis) - sizes.keys()
-        if len(unknown) == 1:
-            (symbol,) = unknown
-            sizes[symbol] = _solved(axis, size, symbol, sizes, dims[symbol]["max"])
-    return sizes
-
-
-def _solved(axis: str, size: int, symbol: str, sizes: Mapping[str, int], largest: int) -> int:
-    """The smallest value of a symbol that makes its axis as long as it is; one above the largest where none does."""
-    for n in range(1, largest + 1):
-        try:
-            if evaluate(axis, {**sizes, symbol: n}) >= size:
-                return n
-        except ExprError:  # a quotient with a remainder: not a size this axis can have
-            continue
-    return largest + 1
 
 
 def _check_inside(sample: str, dim: str, size: int, fields: Mapping[str, Any]) -> None:

@@ -16,16 +16,17 @@ import numpy as np
 import onnx
 import torch
 
+from autovoice.dims.expressions import symbols
 from autovoice.errors import ExportError
-from autovoice.expr import evaluate, symbols
-from autovoice.onnx_axes import name_axes
-from autovoice.onnx_graph import captured, name_nodes, rename_reads
-from autovoice.onnx_io import save
-from autovoice.onnx_probe import Probe
-from autovoice.onnx_simplify import simplified
+from autovoice.modules.loading import TORCH_DTYPES, call, load_module
+from autovoice.modules.outputs import flat_values
+from autovoice.modules.tracing import trace_inputs
+from autovoice.onnx_tools.axes import name_axes
+from autovoice.onnx_tools.graph import captured, name_nodes, rename_reads
+from autovoice.onnx_tools.io import save
+from autovoice.onnx_tools.probe import Probe
+from autovoice.onnx_tools.simplify import simplified
 from autovoice.steps.context import Context
-from autovoice.steps.module import TORCH_DTYPES, call, load_module
-from autovoice.steps.outputs import flat_values
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -110,23 +111,6 @@ def name_weights(model: onnx.ModelProto, module: torch.nn.Module) -> None:
 
 def _identity(array: np.ndarray) -> tuple[tuple[int, ...], bytes]:
     return array.shape, hashlib.sha256(np.ascontiguousarray(array).data).digest()
-
-
-def trace_inputs(fields: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Seeded inputs of the sizes to trace with: they must run, they limit nothing."""
-    generator = torch.Generator().manual_seed(0)
-    feeds = {}
-    for name, tensor in fields["inputs"].items():
-        shape = [evaluate(axis, fields["trace"]) for axis in tensor["shape"]]
-        values = torch.randn(shape, generator=generator)
-        dtype = TORCH_DTYPES[tensor["dtype"]]
-        if dtype is torch.bool:
-            feeds[name] = values > 0
-        elif dtype.is_floating_point:
-            feeds[name] = values.to(dtype)
-        else:
-            feeds[name] = torch.ones(shape, dtype=dtype)  # an index that every table has
-    return feeds
 
 
 def check_outputs(outputs: Mapping[str, torch.Tensor], fields: Mapping[str, Any]) -> None:

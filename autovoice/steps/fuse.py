@@ -7,8 +7,8 @@ from typing import Any
 
 import onnx
 
-from autovoice.onnx_io import save
-from autovoice.onnx_merge import Member, merged
+from autovoice.onnx_tools.io import save
+from autovoice.onnx_tools.merge import Member, merged
 from autovoice.steps.context import Context
 from autovoice.steps.names import MERGED
 

@@ -7,11 +7,11 @@ from typing import Any
 import onnx
 
 from autovoice.errors import ExportError, first_line
-from autovoice.onnx_axes import name_axes
-from autovoice.onnx_graph import name_nodes
-from autovoice.onnx_io import external_files, give_shapes, only_declared, opset_of, read, save
-from autovoice.onnx_probe import Probe
-from autovoice.onnx_simplify import simplified
+from autovoice.onnx_tools.axes import name_axes
+from autovoice.onnx_tools.graph import name_nodes
+from autovoice.onnx_tools.io import external_files, give_shapes, only_declared, opset_of, read, save
+from autovoice.onnx_tools.probe import Probe
+from autovoice.onnx_tools.simplify import simplified
 from autovoice.steps.context import Context
 
 

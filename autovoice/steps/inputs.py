@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from autovoice.examples import draw, solved
-from autovoice.expr import evaluate, symbols
+from autovoice.dims.example_values import draw, solved
+from autovoice.dims.expressions import evaluate, symbols
 from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, save_point
 

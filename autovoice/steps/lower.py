@@ -10,11 +10,11 @@ from typing import Any
 import onnx
 
 from autovoice.errors import LoweringError
-from autovoice.files import RANGES
-from autovoice.lowering.exclude import check_keep
 from autovoice.measure.precision import given_types
+from autovoice.onnx_tools.lowering.exclude import check_keep
 from autovoice.steps.context import Context
 from autovoice.steps.policies import in_fused_names
+from autovoice.store.atomic import RANGES
 
 
 def run(context: Context) -> dict[str, Any]:

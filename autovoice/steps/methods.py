@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from autovoice.calibration.ranges import read_ranges
 from autovoice.errors import CalibrationError, nearest
-from autovoice.files import RANGES, RECORD
+from autovoice.onnx_tools.ranges import read_ranges
 from autovoice.steps.context import Context
+from autovoice.store.atomic import RANGES, RECORD
 
 
 def run(context: Context) -> dict[str, Any]:

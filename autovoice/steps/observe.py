@@ -7,11 +7,11 @@ from typing import Any
 import onnx
 
 from autovoice.calibration.observe import observe, observed_arrays
-from autovoice.calibration.ranges import method_of
 from autovoice.calibration.samples import sample_feeds
-from autovoice.lowering.policy import watched_tensors
-from autovoice.npz import write_npz
+from autovoice.onnx_tools.lowering.policy import watched_tensors
+from autovoice.onnx_tools.ranges import method_of
 from autovoice.steps.context import Context
+from autovoice.store.npz import write_npz
 
 
 def run(context: Context) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import onnx
 
-from autovoice.onnx_io import save
-from autovoice.passes import apply
+from autovoice.onnx_tools.io import save
+from autovoice.onnx_tools.passes import apply
 from autovoice.steps.context import Context
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from autovoice.npz import read_npz, write_npz
 from autovoice.spec import POINTS as PROFILE
+from autovoice.store.npz import read_npz, write_npz
 
 POINTS = (*PROFILE, "between")
 

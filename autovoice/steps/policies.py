@@ -10,8 +10,8 @@ from typing import Any
 import onnx
 
 from autovoice.errors import LoweringError
-from autovoice.lowering.exclude import check_keep, kept_nodes
-from autovoice.lowering.policy import chosen_nodes
+from autovoice.onnx_tools.lowering.exclude import check_keep, kept_nodes
+from autovoice.onnx_tools.lowering.policy import chosen_nodes
 from autovoice.steps.context import Context
 from autovoice.steps.names import MERGED
 

@@ -10,11 +10,11 @@ from statistics import median
 from typing import Any
 
 from autovoice.backends.base import session_of, timed_call
-from autovoice.files import RECORD, link_or_copy
-from autovoice.hashing import uncached_sha256
 from autovoice.measure.race import raced
 from autovoice.steps.context import Context
 from autovoice.steps.points import feeds_at
+from autovoice.store.atomic import RECORD, link_or_copy
+from autovoice.store.hashing import uncached_sha256
 
 
 def run(context: Context) -> dict[str, Any]:

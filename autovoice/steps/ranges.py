@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from autovoice.calibration.observe import Observed, observed_from
-from autovoice.calibration.ranges import matched, method_of, write_ranges
 from autovoice.calibration.thresholds import threshold
-from autovoice.files import RANGES
-from autovoice.hashing import uncached_sha256
-from autovoice.npz import read_npz
+from autovoice.onnx_tools.ranges import matched, method_of, write_ranges
 from autovoice.steps.context import Context
+from autovoice.store.atomic import RANGES
+from autovoice.store.hashing import uncached_sha256
+from autovoice.store.npz import read_npz
 
 
 def run(context: Context) -> dict[str, Any]:

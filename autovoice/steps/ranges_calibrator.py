@@ -6,13 +6,13 @@ from typing import Any
 
 import onnx
 
-from autovoice.calibration.ranges import check_complete, ranges_from, write_ranges
-from autovoice.files import RANGES
-from autovoice.hashing import uncached_sha256
-from autovoice.lowering.policy import watched_tensors
+from autovoice.onnx_tools.lowering.policy import watched_tensors
+from autovoice.onnx_tools.ranges import check_complete, ranges_from, write_ranges
 from autovoice.steps.context import Context
 from autovoice.steps.samples import data_files
 from autovoice.steps.targets import called
+from autovoice.store.atomic import RANGES
+from autovoice.store.hashing import uncached_sha256
 
 
 def run(context: Context) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from autovoice.calibration.ranges import read_ranges, write_ranges
-from autovoice.files import RANGES, RECORD
-from autovoice.hashing import uncached_sha256
+from autovoice.onnx_tools.ranges import read_ranges, write_ranges
 from autovoice.steps.context import Context
 from autovoice.steps.names import MERGED
+from autovoice.store.atomic import RANGES, RECORD
+from autovoice.store.hashing import uncached_sha256
 
 
 def run(context: Context) -> dict[str, Any]:

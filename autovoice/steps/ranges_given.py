@@ -6,12 +6,12 @@ from typing import Any
 
 import onnx
 
-from autovoice.calibration.ranges import check_complete, model_of, read_ranges, write_ranges
 from autovoice.errors import CalibrationError
-from autovoice.files import RANGES
-from autovoice.hashing import uncached_sha256
-from autovoice.lowering.policy import watched_tensors
+from autovoice.onnx_tools.lowering.policy import watched_tensors
+from autovoice.onnx_tools.ranges import check_complete, model_of, read_ranges, write_ranges
 from autovoice.steps.context import Context
+from autovoice.store.atomic import RANGES
+from autovoice.store.hashing import uncached_sha256
 
 
 def run(context: Context) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from autovoice.dims.expressions import evaluate, is_symbol, symbols
 from autovoice.errors import StepError
-from autovoice.expr import evaluate, is_symbol, symbols
 from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, feeds_at, save_point
 
@@ -20,8 +20,8 @@ def run(context: Context) -> dict[str, Any]:
     """
     import torch  # here, so that `reference_onnx` shares `checked` without it
 
-    from autovoice.steps.determinism import repeatable
-    from autovoice.steps.module import call, load_module
+    from autovoice.modules.determinism import repeatable
+    from autovoice.modules.loading import call, load_module
 
     fields = context.fields
     module, _ = load_module(fields, context.files)

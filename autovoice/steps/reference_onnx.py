@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from autovoice.config.onnx_scan import quantized_operators, random_operators
 from autovoice.errors import ExportError, nearest
 from autovoice.measure.parity import unlike
-from autovoice.onnx_io import external_files, unread_inputs
-from autovoice.onnx_scan import quantized_operators, random_operators
-from autovoice.ort import NO_OVERFLOW
+from autovoice.onnx_tools.io import external_files, unread_inputs
+from autovoice.onnx_tools.ort import NO_OVERFLOW
 from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, feeds_at, save_point
 from autovoice.steps.reference import checked

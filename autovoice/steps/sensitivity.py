@@ -10,14 +10,14 @@ import numpy as np
 import onnx
 
 from autovoice.calibration.samples import sample_feeds, sample_files
-from autovoice.files import RANGES
-from autovoice.lowering.exclude import kept_nodes
-from autovoice.lowering.policy import chosen_nodes, quantizable
 from autovoice.measure.macs import macs
 from autovoice.measure.trial import Noise, Runner, Trial, runner
-from autovoice.npz import read_npz
+from autovoice.onnx_tools.lowering.exclude import kept_nodes
+from autovoice.onnx_tools.lowering.policy import chosen_nodes, quantizable
 from autovoice.steps.context import Context
 from autovoice.steps.names import RANKING
+from autovoice.store.atomic import RANGES
+from autovoice.store.npz import read_npz
 
 Wires = dict[str, np.ndarray]
 

@@ -15,23 +15,23 @@ from typing import Any
 import numpy as np
 
 from autovoice.backends.base import Session, Shared, on_host, read_by, session_of, timed_call
-from autovoice.builds import BuildFailed, run_steps
+from autovoice.command.builds import BuildFailed, run_steps
+from autovoice.command.invocation import Invocation
 from autovoice.config.reader import Reader
 from autovoice.config.schema import SpecReader
+from autovoice.dims.example_values import draw, solved
+from autovoice.dims.expressions import evaluate
 from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
-from autovoice.examples import draw, solved
-from autovoice.expr import evaluate
-from autovoice.files import write_atomically
-from autovoice.invocation import Invocation
-from autovoice.machine import machine, machine_shared
+from autovoice.machine.sharing import machine, machine_shared
 from autovoice.measure.bench import Timing, timed
-from autovoice.recipe.contender import Contender, contender_steps, loaded_as
-from autovoice.recipe.step import outputs_of
+from autovoice.plan.rules.baseline import Contender, contender_steps, loaded_as
+from autovoice.plan.rules.step import outputs_of
 from autovoice.runtime.pipeline import Pipeline
 from autovoice.spec import BuildSpec, Component, Dim
-from autovoice.table import table
+from autovoice.store.atomic import write_atomically
 from autovoice.tasks.run import loaded
-from autovoice.terminal import say
+from autovoice.terminal.escape import say
+from autovoice.terminal.table import table
 
 WHOLE = "end to end"
 Arrays = dict[str, np.ndarray]
@@ -245,7 +245,7 @@ def _data(settings: Settings, found: Mapping[str, Sequence[Mapping[str, Timing]]
 
 
 def _where() -> str:
-    from autovoice.cuda.device import gpus
+    from autovoice.machine.gpus import gpus
 
     found = gpus()
     return f"{found[0].name}, {machine()}" if found else machine()

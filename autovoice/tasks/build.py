@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from autovoice.builds import Built, build
-from autovoice.invocation import Invocation
+from autovoice.command.builds import Built, build
+from autovoice.command.invocation import Invocation
 from autovoice.measure.gates import least_snr
-from autovoice.recipe import engine_of
-from autovoice.recipe.environment import runs_here
-from autovoice.recipe.fallback import SUFFIX
-from autovoice.recipe.held import by_graph, held
-from autovoice.recipe.step import export_of
-from autovoice.retries import backend_options, retry_of
+from autovoice.plan.retries import backend_options, retry_of
+from autovoice.plan.rules import engine_of
+from autovoice.plan.rules.environment import runs_here
+from autovoice.plan.rules.fallback import SUFFIX
+from autovoice.plan.rules.gate_subject import by_graph, held
+from autovoice.plan.rules.step import export_of
 from autovoice.spec import AUDIO_METRICS, SNR_EQUAL, Component
-from autovoice.store import Record
-from autovoice.table import megabytes, seconds, table
+from autovoice.store.artefacts import Record
 from autovoice.tasks.plan import headline, shown
-from autovoice.terminal import escaped, say
+from autovoice.terminal.escape import escaped, say
+from autovoice.terminal.table import megabytes, seconds, table
 
 
 def run(invocation: Invocation) -> int:

@@ -8,33 +8,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from autovoice.builds import run_steps
+from autovoice.calibration.dataset.report import summary
+from autovoice.calibration.dataset.select import SELECTIONS, cover, coverage_of, places_of, random
+from autovoice.calibration.dataset.signature import parameters_of
+from autovoice.calibration.dataset.write import Candidates, candidate_steps, candidates_of, manifest_of, write_dataset
+from autovoice.command.builds import run_steps
+from autovoice.command.invocation import Invocation
 from autovoice.config.choices import ChoiceReader
 from autovoice.config.compose import own_tree
 from autovoice.config.experiment import shown
-from autovoice.config.options import EVERY
 from autovoice.config.reader import Reader
-from autovoice.dataset.report import summary
-from autovoice.dataset.select import SELECTIONS, cover, coverage_of, places_of, random
-from autovoice.dataset.signature import parameters_of
-from autovoice.dataset.write import (
-    Candidates,
-    candidate_steps,
-    candidates_of,
-    manifest_of,
-    write_dataset,
-)
+from autovoice.config.task_options import EVERY
 from autovoice.errors import ConfigError, Fault, nearest
-from autovoice.invocation import Invocation
-from autovoice.json_files import read_json
-from autovoice.output import Output
-from autovoice.overrides import given
 from autovoice.spec import Calibration, Target
-from autovoice.store import Record
-from autovoice.table import megabytes
+from autovoice.store.artefacts import Record
+from autovoice.store.json_files import read_json
+from autovoice.store.output import Output
 from autovoice.tasks.plan import tell
 from autovoice.tasks.run import output_of
-from autovoice.terminal import say
+from autovoice.terminal.escape import say
+from autovoice.terminal.overrides import given
+from autovoice.terminal.table import megabytes
 
 EXAMPLE = "autovoice task=calibration_data input=my_recordings/ output=data.npz samples=100"
 #: candidates for a sample, and the most of them that are drawn for the sake of choice alone

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autovoice.command.invocation import Invocation
 from autovoice.config.reader import Reader
 from autovoice.errors import AudioError, ConfigError, Fault
-from autovoice.invocation import Invocation
-from autovoice.table import seconds
 from autovoice.tasks.run import loaded, output_of
-from autovoice.terminal import say
+from autovoice.terminal.escape import say
+from autovoice.terminal.table import seconds
 
 if TYPE_CHECKING:
     from autovoice.voice.request import ConvertRequest

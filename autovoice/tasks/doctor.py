@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from autovoice.config.auto import first_fit, told
+from autovoice.backends.tensorrt.versions import RTX, TENSORRT
+from autovoice.command.invocation import Invocation
 from autovoice.config.choices import ChoiceReader
 from autovoice.config.reader import Reader
-from autovoice.cuda.device import gpus, why_none
 from autovoice.errors import AutovoiceError, ConfigError, first_line
-from autovoice.invocation import Invocation
-from autovoice.recipe.environment import environment
-from autovoice.sources import tool_version
+from autovoice.machine.gpus import gpus, why_none
+from autovoice.plan.auto import first_fit, told
+from autovoice.plan.code import tool_version
+from autovoice.plan.rules.environment import environment
 from autovoice.spec import RUNS_HERE
-from autovoice.table import table
-from autovoice.trt.versions import RTX, TENSORRT
+from autovoice.terminal.table import table
 
 _INSTALL = "pip install 'autovoice"
 #: distribution → (what it is for, what adds it)

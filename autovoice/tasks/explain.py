@@ -6,10 +6,10 @@ one of all, from which it may differ.
 
 from __future__ import annotations
 
-from autovoice.invocation import Invocation
-from autovoice.plan import changed
+from autovoice.command.invocation import Invocation
+from autovoice.plan.planner import changed
 from autovoice.tasks.plan import headline
-from autovoice.terminal import say
+from autovoice.terminal.escape import say
 
 
 def run(invocation: Invocation) -> int:

@@ -6,15 +6,15 @@ import os
 import shutil
 from pathlib import Path
 
+from autovoice.command.invocation import Invocation
 from autovoice.errors import ArtefactError
-from autovoice.files import is_part, left_in
-from autovoice.invocation import Invocation
-from autovoice.manifest import NAME, read_manifest
-from autovoice.published import own_names
-from autovoice.store import Store, store_error
-from autovoice.switch import remove_left
-from autovoice.table import megabytes
-from autovoice.terminal import say
+from autovoice.publish.published import own_names
+from autovoice.runtime.manifest import NAME, read_manifest
+from autovoice.store.artefacts import Store, store_error
+from autovoice.store.atomic import is_part, left_in
+from autovoice.store.switch import remove_left
+from autovoice.terminal.escape import say
+from autovoice.terminal.table import megabytes
 
 
 def run(invocation: Invocation) -> int:

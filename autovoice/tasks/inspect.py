@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from autovoice.command.invocation import Invocation
 from autovoice.errors import ArtefactError, AutovoiceError
-from autovoice.invocation import Invocation
-from autovoice.json_files import read_json
-from autovoice.plan import Planned
-from autovoice.recipe import engine_of
+from autovoice.plan.planner import Planned
+from autovoice.plan.rules import engine_of
 from autovoice.spec import Component
-from autovoice.store import Record
-from autovoice.table import table
-from autovoice.terminal import escaped
+from autovoice.store.artefacts import Record
+from autovoice.store.json_files import read_json
+from autovoice.terminal.escape import escaped
+from autovoice.terminal.table import table
 
 #: what the name of a build's list of layers ends in
 LAYERS = ".layers.json"

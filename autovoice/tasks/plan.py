@@ -6,10 +6,10 @@ import shutil
 import sys
 from collections.abc import Iterable
 
-from autovoice.graph import Graph
-from autovoice.invocation import Invocation
-from autovoice.plan import Plan, Planned
-from autovoice.terminal import escaped, lines, say
+from autovoice.command.invocation import Invocation
+from autovoice.graph.wiring import Graph
+from autovoice.plan.planner import Plan, Planned
+from autovoice.terminal.escape import escaped, lines, say
 
 
 def run(invocation: Invocation) -> int:

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from autovoice.arrays import ArrayFault
 from autovoice.calibration.renaming import named, unnamed
+from autovoice.command.engine_folder import OWN, engine_folder
+from autovoice.command.invocation import Invocation
 from autovoice.config.mismatch import KEY as ON_MISMATCH
-from autovoice.engine_folder import OWN, engine_folder
 from autovoice.errors import ArtefactError, FeedError, StaleError
-from autovoice.invocation import Invocation
-from autovoice.manifest import engines_in, read_manifest
-from autovoice.npz import WRITE, Archive, write_npz
-from autovoice.output import KEY, Output, strings
+from autovoice.runtime.manifest import engines_in, read_manifest
 from autovoice.runtime.pipeline import Pipeline
 from autovoice.runtime.trust import digest_trust
 from autovoice.spec import FAIL, REBUILD
-from autovoice.terminal import say
+from autovoice.store.arrays import ArrayFault
+from autovoice.store.npz import WRITE, Archive, write_npz
+from autovoice.store.output import KEY, Output, strings
+from autovoice.terminal.escape import say
 
 
 def run(invocation: Invocation) -> int:

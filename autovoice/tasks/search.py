@@ -9,21 +9,21 @@ from typing import Any
 
 import yaml
 
-from autovoice.builds import result_of, run_steps
+from autovoice.command.builds import result_of, run_steps
+from autovoice.command.invocation import Invocation
 from autovoice.config.compose import conf_dir, own_tree
 from autovoice.config.experiment import usage
 from autovoice.errors import AutovoiceError, ConfigError, Fault
-from autovoice.invocation import Invocation
-from autovoice.output import Output
-from autovoice.overrides import given
-from autovoice.recipe.search import search_steps
-from autovoice.recipe.step import policy
+from autovoice.plan.rules.search import search_steps
+from autovoice.plan.rules.step import policy
 from autovoice.spec import Component
 from autovoice.steps.names import FOUND
+from autovoice.store.output import Output
 from autovoice.tasks.plan import tell
 from autovoice.tasks.run import output_of
 from autovoice.tasks.sensitivity import quantized
-from autovoice.terminal import escaped, say
+from autovoice.terminal.escape import escaped, say
+from autovoice.terminal.overrides import given
 
 
 def run(invocation: Invocation) -> int:

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from autovoice.builds import result_of, run_steps
+from autovoice.command.builds import result_of, run_steps
+from autovoice.command.invocation import Invocation
 from autovoice.errors import ConfigError, Fault
-from autovoice.invocation import Invocation
-from autovoice.recipe.search import sensitivity_steps
+from autovoice.plan.rules.search import sensitivity_steps
 from autovoice.spec import Component
 from autovoice.steps.names import RANKING
-from autovoice.table import table
 from autovoice.tasks.plan import tell
-from autovoice.terminal import escaped, say
+from autovoice.terminal.escape import escaped, say
+from autovoice.terminal.table import table
 
 
 def run(invocation: Invocation) -> int:

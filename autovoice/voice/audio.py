@@ -15,7 +15,7 @@ import soundfile as sf
 from numpy.typing import NDArray
 
 from autovoice.errors import AudioError
-from autovoice.free_memory import available
+from autovoice.machine.free_memory import available
 from autovoice.voice.clock import output_length
 
 Samples = NDArray[np.float32]

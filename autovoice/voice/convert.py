@@ -13,14 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autovoice.errors import AudioError, choices
-from autovoice.voice.audio import (
-    Audio,
-    Header,
-    Samples,
-    probe_audio,
-    read_audio,
-    resample,
-)
+from autovoice.voice.audio import Audio, Header, Samples, probe_audio, read_audio, resample
 from autovoice.voice.clock import frame_count, output_length
 from autovoice.voice.f0 import Pitch, estimate_f0, transpose
 from autovoice.voice.limits import Bounds, Contract, check_length

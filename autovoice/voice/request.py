@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import Path
 
 from autovoice.errors import AudioError
-from autovoice.output import Output
+from autovoice.store.output import Output
 from autovoice.voice.f0 import check_band
 from autovoice.voice.speaker import NEUTRAL
 

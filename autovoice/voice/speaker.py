@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from autovoice.arrays import ArrayFault, ArrayFile, Header
 from autovoice.errors import AudioError
+from autovoice.store.arrays import ArrayFault, ArrayFile, Header
 from autovoice.voice.audio import Samples
 
 SPEAKER_CHANNELS = 256

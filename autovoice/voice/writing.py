@@ -10,7 +10,7 @@ import numpy as np
 import soundfile as sf
 
 from autovoice.errors import AudioError, StoreError, choices
-from autovoice.output import Output
+from autovoice.store.output import Output
 from autovoice.voice.audio import LIBRARY_ERRORS, Samples, refuse_non_finite
 
 WRITABLE = {".wav": "WAV", ".flac": "FLAC"}

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from autovoice.eager.count import CountOperations  # noqa: E402
+from autovoice.backends.torch.count import CountOperations  # noqa: E402
 
 F = torch.nn.functional
 MAKERS: dict[str, Callable[[], Callable[[], Any]]] = {

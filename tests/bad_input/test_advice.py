@@ -17,9 +17,9 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 
 import autovoice
+from autovoice.command.invocation import Invocation
 from autovoice.config.compose import check_sweep, compose
 from autovoice.errors import AutovoiceError
-from autovoice.invocation import Invocation
 from tests.bad_input.test_configuration import CASES
 from tests.builders import forget_sources, write_tree
 

@@ -25,7 +25,7 @@ class Brittle(OnnxRuntime):
 YAML = {
     "name": "brittle",
     "_target_": "brittle.Brittle",
-    "environment": "autovoice.ort_options.environment",
+    "environment": "autovoice.backends.onnxruntime.options.environment",
     "types": ["float32"],
     "options": {"graph_optimization_level": "all", "intra_op_num_threads": 1},
     "after_crash": [{"graph_optimization_level": "all"}, {"graph_optimization_level": "basic"}],

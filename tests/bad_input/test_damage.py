@@ -16,7 +16,7 @@ import pytest
 
 from autovoice import Pipeline
 from autovoice.errors import ArtefactError
-from autovoice.manifest import sealed
+from autovoice.runtime.manifest import sealed
 
 if TYPE_CHECKING:
     from tests.conftest import Project

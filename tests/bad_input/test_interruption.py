@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from autovoice.store import Store
+from autovoice.store.artefacts import Store
 from tests.campaigns.interrupts import interrupted
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ from autovoice.models.flow_decoder import FlowDecoder
 from autovoice.models.mel_projection import MelProjection
 from autovoice.models.pitch_encoder import PitchEncoder
 from autovoice.models.vocoder import HifiganVocoder
-from autovoice.weights import fold_weight_norm
+from autovoice.modules.weights import fold_weight_norm
 
 SECONDS: dict[str, float] = {"imports": time.perf_counter() - START}
 

@@ -10,7 +10,7 @@ from statistics import median
 
 import pytest
 
-from autovoice.hashing import file_sha256
+from autovoice.store.hashing import file_sha256
 
 pytestmark = [
     pytest.mark.performance,

@@ -15,8 +15,8 @@ import pytest
 
 from autovoice import Pipeline
 from autovoice.calibration.observe import observe
-from autovoice.lowering.policy import watched_tensors
 from autovoice.measure.parity import compare
+from autovoice.onnx_tools.lowering.policy import watched_tensors
 
 pytestmark = [pytest.mark.performance, pytest.mark.slow, pytest.mark.usefixtures("only_enabled")]
 SENTENCES = Path(__file__).parent.parent / "sentences"

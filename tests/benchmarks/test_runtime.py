@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 
 from autovoice import Pipeline
-from autovoice.manifest import sealed
+from autovoice.runtime.manifest import sealed
 
 pytestmark = pytest.mark.performance
 FRAMES = 512

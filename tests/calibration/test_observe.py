@@ -9,7 +9,7 @@ import pytest
 
 from autovoice.calibration.observe import HALF, Histogram, Observed, observe, observed_arrays, observed_from
 from autovoice.errors import CalibrationError
-from autovoice.npz import read_npz, write_npz
+from autovoice.store.npz import read_npz, write_npz
 from tests.onnx_models import model, node, saved, two_layers, value
 
 SMALLEST = 2.0**-149  # of float32

@@ -11,7 +11,7 @@ import pytest
 
 from autovoice.calibration.samples import SampleChecker, entries_of, sample_feeds, sample_files, write_samples
 from autovoice.errors import CalibrationError
-from autovoice.npz import read_npz, write_npz
+from autovoice.store.npz import read_npz, write_npz
 
 INPUTS = {
     "mel": {"dtype": "float32", "shape": ["batch", 2, "frames"]},

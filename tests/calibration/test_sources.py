@@ -12,7 +12,7 @@ import pytest
 
 from autovoice.calibration.sources import npy_folder, npz, synthetic
 from autovoice.errors import AutovoiceError, CalibrationError, ConfigError
-from autovoice.npz import write_npz
+from autovoice.store.npz import write_npz
 
 #: "b" stands in front of every shape: the batch axis
 INPUTS: dict[str, Any] = {

@@ -211,7 +211,8 @@ def command(root: Path, arguments: Sequence[str]) -> Callable[[], Any]:
     """`autovoice` with these arguments in that folder, its steps run in the same process."""
 
     def call() -> Any:
-        from autovoice import builds, cli
+        from autovoice import cli
+        from autovoice.command import builds
 
         builds.WorkerExecutor = Inline  # type: ignore[assignment,misc]
         os.environ[WORKER] = "1"  # so that what a step prints goes to its log
@@ -227,6 +228,8 @@ def preload() -> None:
     import onnx  # noqa: F401
     import onnxruntime  # noqa: F401
 
-    from autovoice import Pipeline, builds, cli, publish  # noqa: F401
+    from autovoice import Pipeline, cli  # noqa: F401
+    from autovoice.command import builds  # noqa: F401
+    from autovoice.publish import folder as publish  # noqa: F401
     from autovoice.steps import build, end_to_end, lower, reference_onnx, verify  # noqa: F401
     from autovoice.tasks import build as task  # noqa: F401

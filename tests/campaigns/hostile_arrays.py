@@ -199,7 +199,7 @@ _OWN = {
 def readers(kind: str) -> dict[str, Callable[[Path], Any]]:
     """Everything that users may give a file of a kind to."""
     from autovoice.calibration.sources import npy_folder, npz
-    from autovoice.npz import read_npz
+    from autovoice.store.npz import read_npz
     from autovoice.voice.audio import probe_audio, read_audio, resample
     from autovoice.voice.speaker import read_speaker
 

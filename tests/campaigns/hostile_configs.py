@@ -27,9 +27,9 @@ from typing import Any
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 
+from autovoice.command.invocation import Invocation
 from autovoice.config.compose import compose
 from autovoice.errors import AutovoiceError
-from autovoice.invocation import Invocation
 
 SECONDS, BYTES = 10, 4 << 30
 TREE: dict[str, Any] = {

@@ -107,7 +107,7 @@ CHANGES = (with_torch_engine, with_loader, with_options, with_engine, with_speci
 
 def signed(data: dict[str, Any]) -> bytes:
     """The manifest as its writer would write it, where it carries a digest of itself."""
-    from autovoice import manifest
+    from autovoice.runtime import manifest
 
     content = dumped(data)
     sign = getattr(manifest, "sealed", None)

@@ -28,15 +28,15 @@ import onnx
 from onnx import numpy_helper
 
 from autovoice.errors import AutovoiceError
-from autovoice.files import RECORD
 from autovoice.spec import DTYPES
 from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, save_point
+from autovoice.store.atomic import RECORD
 
 _KEEP: dict[str, list[str]] = {"op_types": [], "nodes": [], "inputs": []}
 _LOWERINGS = {
-    "fp32": ("float32", "autovoice.lowering.floating.keep_float32"),
-    "fp16": ("float16", "autovoice.lowering.floating.to_float16"),
+    "fp32": ("float32", "autovoice.onnx_tools.lowering.floating.keep_float32"),
+    "fp16": ("float16", "autovoice.onnx_tools.lowering.floating.to_float16"),
 }
 #: what of an error differs from model to model
 _OWN = re.compile(r"'[^']*'|\[[^\]]*\]|\d+|/\S+|\([^)]*\)|\S+_\S+")
@@ -146,7 +146,7 @@ def _expected(case: Case) -> dict[str, np.ndarray] | str:
 
 def _built(case: Case, expected: dict[str, np.ndarray], folder: Path, precision: str) -> str | None:
     """None for an engine that answers as ONNX Runtime does, else how it differs."""
-    from autovoice.backends.onnxruntime import OnnxRuntime
+    from autovoice.backends.onnxruntime.backend import OnnxRuntime
     from autovoice.steps import build, import_onnx, lower, reference_onnx, verify
 
     fields = _fields(case, expected, precision)
@@ -189,7 +189,11 @@ def _fields(case: Case, expected: dict[str, np.ndarray], precision: str) -> dict
         "lowering": {"target": lowering, "kwargs": {}},
         "keep": _KEEP,
         "own_keep": _KEEP,
-        "backend": {"name": "onnxruntime", "target": "autovoice.backends.onnxruntime.OnnxRuntime", "options": {}},
+        "backend": {
+            "name": "onnxruntime",
+            "target": "autovoice.backends.onnxruntime.backend.OnnxRuntime",
+            "options": {},
+        },
         "gates": {"snr_db": 60},
         "about": {
             **{"type": dtype, "gate": precision, "quantized": False, "given": False, "module": False, "higher": None},

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from autovoice import Pipeline
-from autovoice.backends import torch as torch_backend
-from autovoice.cuda.device import gpus
+from autovoice.backends.torch import backend as torch_backend
 from autovoice.errors import ArtefactError, MismatchError, StaleError
-from autovoice.manifest import sealed
+from autovoice.machine.gpus import gpus
+from autovoice.runtime.manifest import sealed
 from tests.conftest import Project as ProjectClass
 from tests.conftest import copied
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from autovoice.cuda.device import gpus
+from autovoice.machine.gpus import gpus
 from autovoice.tasks import doctor
 
 if TYPE_CHECKING:

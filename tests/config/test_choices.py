@@ -8,7 +8,7 @@ import pytest
 
 from autovoice.config.schema import SpecReader
 from autovoice.errors import Fault, nearest
-from autovoice.recipe.step import policy
+from autovoice.plan.rules.step import policy
 from autovoice.spec import Calibration, Component, Quantize, Target
 from tests.builders import write_tree
 

@@ -8,11 +8,11 @@ from hydra.core.global_hydra import GlobalHydra
 
 from autovoice.config.compose import compose, conf_dir, told
 from autovoice.errors import AutovoiceError, ConfigError
-from autovoice.graph import Graph
+from autovoice.graph.wiring import Graph
 from autovoice.spec import Component, Target
 from tests.builders import composed_graph, graph_from, write_tree
 
-FP32 = "lowering: {_target_: autovoice.lowering.floating.keep_float32}"
+FP32 = "lowering: {_target_: autovoice.onnx_tools.lowering.floating.keep_float32}"
 
 
 @pytest.fixture(autouse=True)

@@ -141,7 +141,7 @@ def test_a_file_that_is_quantized_already_is_kept_as_it_is(precision: str, tmp_p
     (c,) = spec.components
     assert (c.given, c.quantize, c.quantized, c.raced) == (("MatMulInteger",), None, False, False)
     assert (c.precision.name, c.precision.type, c.precision.judged_as) == (precision, "float32", precision)
-    assert c.lowering.path == "autovoice.lowering.floating.keep_float32"
+    assert c.lowering.path == "autovoice.onnx_tools.lowering.floating.keep_float32"
     fact = f"{c.name}: e.onnx is quantized already (MatMulInteger), kept as it is"
     assert spec.notes == (f"{fact}: {precision} rewrites nothing",)
 

@@ -1,6 +1,6 @@
 """A CUDA runtime without a GPU: `cuda.bindings.runtime` as far as autovoice calls it, over memory of this process.
 
-`with installed(FakeCuda()) as cuda:` puts it where `autovoice.cuda.runtime.load` finds it.
+`with installed(FakeCuda()) as cuda:` puts it where `autovoice.backends.cuda.runtime.load` finds it.
 
 It is as late as a real one may be: what is put on a stream is done when somebody waits, not before, so that whoever
 overwrites a buffer too early gets wrong numbers. It is stricter than a real one: touching freed memory, freeing twice,
@@ -442,7 +442,7 @@ class FakeCuda:
 @contextmanager
 def installed(cuda: Any) -> Iterator[Any]:
     """`cuda.bindings.runtime`, whether cuda-python is here or not, until the end of the block."""
-    from autovoice.cuda import runtime
+    from autovoice.backends.cuda import runtime
 
     names = ("cuda", "cuda.bindings", "cuda.bindings.runtime")
     before = {n: sys.modules.get(n) for n in names}

@@ -37,7 +37,7 @@ from weakref import ref
 import numpy as np
 
 if TYPE_CHECKING:
-    from autovoice.trt.session import EngineSession
+    from autovoice.backends.tensorrt.session import EngineSession
 
 VERSIONS = {"10": "10.6.0", "11": "11.1.0", "rtx": "1.7.1.116"}
 _TYPES = {
@@ -109,8 +109,8 @@ def open_session(
     trt: Any, plan: bytes, shared: Any = None, outputs: Sequence[str] | None = None, **options: Any
 ) -> EngineSession:
     """A session of such an engine, as a backend opens it."""
-    from autovoice.trt.log import Log
-    from autovoice.trt.session import EngineSession
+    from autovoice.backends.tensorrt.log import Log
+    from autovoice.backends.tensorrt.session import EngineSession
 
     beside = sidecar(plan)
     return EngineSession(trt, plan, beside, outputs or tuple(beside["outputs"]), options, shared, log=Log(trt))

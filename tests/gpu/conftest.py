@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 
 from autovoice.backends.base import backend_from_target
-from autovoice.cuda.device import gpus, why_none
+from autovoice.backends.tensorrt.versions import TENSORRT, imported
 from autovoice.errors import AutovoiceError
+from autovoice.machine.gpus import gpus, why_none
 from autovoice.runtime.pipeline import Pipeline
-from autovoice.store import Store
-from autovoice.trt.versions import TENSORRT, imported
+from autovoice.store.artefacts import Store
 
 HERE = Path(__file__).parent
 #: the default profile, 16 … 1024 frames, tuned for 512

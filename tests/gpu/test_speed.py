@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from autovoice.backends.base import Session
-from autovoice.backends.tensorrt import TensorRT
+from autovoice.backends.tensorrt.backend import TensorRT
 from autovoice.models.flow_decoder import FlowDecoder
 from autovoice.runtime.pipeline import Pipeline
 from tests.gpu.conftest import HALF, Command, built_again, components, flow_feeds, folder_of, said

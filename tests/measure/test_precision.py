@@ -9,7 +9,6 @@ import pytest
 from onnx import TensorProto, helper
 
 from autovoice.errors import PrecisionError
-from autovoice.lowering.floating import to_float16
 from autovoice.measure.precision import (
     INTEGER,
     check_delivered,
@@ -18,6 +17,7 @@ from autovoice.measure.precision import (
     count_nodes,
     count_weights,
 )
+from autovoice.onnx_tools.lowering.floating import to_float16
 from tests.onnx_models import FLOAT, HALF, INT64, keep, model, node, saved, two_layers, value
 
 W32 = np.ones((4, 4, 1), np.float32)

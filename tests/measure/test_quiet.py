@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from autovoice.errors import StepError
-from autovoice.machine import machine_shared
-from autovoice.machine_locks import Lock
+from autovoice.machine.locks import Lock
+from autovoice.machine.sharing import machine_shared
 from autovoice.measure import quiet
 from autovoice.measure.quiet import quiet_rounds
 

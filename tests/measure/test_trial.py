@@ -15,13 +15,13 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from autovoice.calibration.ranges import write_ranges
 from autovoice.errors import LoweringError
-from autovoice.lowering.explicit import to_qdq
-from autovoice.lowering.integer import to_u8s8
-from autovoice.lowering.policy import QUANTIZABLE, chosen_nodes
 from autovoice.measure.trial import Noise, Trial, policy_of
-from autovoice.ort import float_session
+from autovoice.onnx_tools.lowering.explicit import to_qdq
+from autovoice.onnx_tools.lowering.integer import to_u8s8
+from autovoice.onnx_tools.lowering.policy import QUANTIZABLE, chosen_nodes
+from autovoice.onnx_tools.ort import float_session
+from autovoice.onnx_tools.ranges import write_ranges
 from tests.onnx_models import keep, model, node, saved, value
 
 WIDTH = 8

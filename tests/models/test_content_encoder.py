@@ -6,7 +6,7 @@ from torch import nn
 
 from autovoice.errors import StepError
 from autovoice.models.content_encoder import CnnContentEncoder, HubertContentEncoder
-from autovoice.weights import fold_weight_norm, load_checkpoint
+from autovoice.modules.weights import fold_weight_norm, load_checkpoint
 
 TINY = {
     "hidden_size": 32,

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from autovoice.models.flow_decoder import FlowDecoder
-from autovoice.weights import load_checkpoint
+from autovoice.modules.weights import load_checkpoint
 
 AXES = {name: {0: "batch", 2: "frames"} for name in ("latent_input", "mask", "conditioning")}
 FORMS = {

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from autovoice.models.vocoder import HifiganVocoder
-from autovoice.weights import load_checkpoint
+from autovoice.modules.weights import load_checkpoint
 
 HOP_512 = {"upsample_rates": [8, 8, 2, 2, 2], "upsample_kernel_sizes": [16, 16, 4, 4, 4]}
 FORMS = {

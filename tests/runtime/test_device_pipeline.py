@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autovoice.cuda.array import DeviceArray
-from autovoice.cuda.device import Gpu
+from autovoice.backends.cuda.array import DeviceArray
 from autovoice.errors import ArtefactError, BuildError, FeedError, MismatchError, TrustError
-from autovoice.manifest import SCHEMA, sealed
+from autovoice.machine.gpus import Gpu
+from autovoice.runtime.manifest import SCHEMA, sealed
 from autovoice.runtime.pipeline import Pipeline
 from tests.fakes.cuda import FakeCuda, installed
 from tests.fakes.tensorrt import FakeTensorRT, plan, sidecar
@@ -68,8 +68,8 @@ def folder(tmp_path: Path) -> Path:
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
     with installed(FakeCuda()) as fake:
         module = FakeTensorRT(fake, "10")
-        monkeypatch.setattr("autovoice.trt.backend.imported", lambda tool: module)
-        monkeypatch.setattr("autovoice.trt.backend.gpus", lambda: (GPU,))
+        monkeypatch.setattr("autovoice.backends.tensorrt.engine_backend.imported", lambda tool: module)
+        monkeypatch.setattr("autovoice.backends.tensorrt.engine_backend.gpus", lambda: (GPU,))
         yield fake
         assert fake.faults == []
 

@@ -13,8 +13,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from autovoice.backends.base import Shared, naming
-from autovoice.backends.onnxruntime import OnnxRuntime
-from autovoice.eager.session import TorchSession
+from autovoice.backends.onnxruntime.backend import OnnxRuntime
+from autovoice.backends.torch.session import TorchSession
 from autovoice.errors import BuildError, EngineError, FeedError
 from autovoice.runtime.opened import Opened
 from autovoice.runtime.pipeline import Pipeline

@@ -16,10 +16,10 @@ import pytest
 from onnx import numpy_helper
 
 from autovoice import Pipeline
-from autovoice.backends import onnxruntime as backend
+from autovoice.backends.onnxruntime import backend
 from autovoice.errors import ArtefactError, TrustError
-from autovoice.manifest import dump
-from autovoice.switch import replacing
+from autovoice.runtime.manifest import dump
+from autovoice.store.switch import replacing
 from tests.folders import entry, fill, manifest, model, own
 
 X = {"x": np.ones(3, np.float32)}

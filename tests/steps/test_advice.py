@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from autovoice.recipe.component import about
+from autovoice.plan.rules.component import about
 from autovoice.spec import OnnxFile
 from autovoice.steps.advice import component_advice, end_to_end_advice
 from tests.builders import FP16, FP32, ORT, component, quantized

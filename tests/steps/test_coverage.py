@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from autovoice.dims.solving import sizes_of
 from autovoice.errors import CalibrationError
 from autovoice.steps.context import Context
-from autovoice.steps.coverage import run, sizes_of
+from autovoice.steps.coverage import run
 
 DIMS: dict[str, Any] = {
     "batch": {"min": 1, "opt": 1, "max": 2},

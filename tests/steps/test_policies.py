@@ -10,14 +10,14 @@ import numpy as np
 import onnx
 import pytest
 
-from autovoice.calibration.ranges import read_ranges, write_ranges
 from autovoice.errors import LoweringError
-from autovoice.files import RANGES
-from autovoice.lowering.exclude import kept_nodes
-from autovoice.lowering.policy import chosen_nodes
+from autovoice.onnx_tools.lowering.exclude import kept_nodes
+from autovoice.onnx_tools.lowering.policy import chosen_nodes
+from autovoice.onnx_tools.ranges import read_ranges, write_ranges
 from autovoice.steps import fuse, ranges_fused
 from autovoice.steps.context import Context
 from autovoice.steps.policies import in_fused_names
+from autovoice.store.atomic import RANGES
 from tests.onnx_models import keep, saved, two_layers
 
 ALL = {"op_types": ["MatMul"], "include": [], "exclude": [], "first": True, "last": True}

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from autovoice.errors import GateError
-from autovoice.files import RECORD
 from autovoice.measure.audio import audio_distances, shortest
 from autovoice.spec import AUDIO_METRICS
 from autovoice.steps.verify import Known, judge, parities, trained
+from autovoice.store.atomic import RECORD
 
 if TYPE_CHECKING:
     from tests.conftest import Project

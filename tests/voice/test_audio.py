@@ -12,7 +12,7 @@ import pytest
 import soundfile as sf
 
 from autovoice.errors import AudioError
-from autovoice.output import Output
+from autovoice.store.output import Output
 from autovoice.voice.audio import probe_audio, read_audio, resample
 from autovoice.voice.writing import write_audio
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from autovoice.config.paths import files_of
 from autovoice.errors import AudioError, CalibrationError
-from autovoice.locate import files_of
 from autovoice.voice.calibration import recordings
 from tests.builders import composed_graph
 

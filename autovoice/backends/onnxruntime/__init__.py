@@ -1,0 +1,1 @@
+"""ONNX Runtime: the engine is the lowered ONNX file itself."""

@@ -1,0 +1,1 @@
+"""TensorRT-RTX: engines for GPUs that need not be here."""

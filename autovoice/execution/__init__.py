@@ -1,0 +1,1 @@
+"""Running a plan: the driver, the worker processes, progress, interrupts."""

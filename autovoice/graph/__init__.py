@@ -1,0 +1,1 @@
+"""Components joined by the names of their tensors: ordered, validated, fused."""

@@ -1,0 +1,1 @@
+"""PyTorch modules made from a step's record: construction, checkpoints, calling, determinism."""

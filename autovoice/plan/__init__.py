@@ -1,0 +1,1 @@
+"""Steps with their keys: what must run, what is reused, and why."""

@@ -1,0 +1,208 @@
+"""The steps that lead to the ranges of a component's activations."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from autovoice.graph.wiring import Graph, ancestors
+from autovoice.plan.rules.environment import implicit
+from autovoice.plan.rules.step import (
+    TOOLS,
+    Step,
+    closed,
+    component_step,
+    export_of,
+    formulas,
+    inputs_of,
+    outputs_of,
+    own,
+    profiles,
+    symbols_of,
+    target,
+    targets_of,
+    tensor,
+)
+from autovoice.spec import Calibration, Component
+
+#: the role under which a component reads samples of its own
+SAMPLES = "samples"
+#: the file under which ranges are given; where it is missing, this is the key that mends it
+RANGES = "calibration.ranges"
+
+
+def calibration_steps(
+    graph: Graph, components: Iterable[Component], beside: Iterable[str] = ()
+) -> dict[str, list[Step]]:
+    """By component, "" for the whole pipeline: what must run before these components can be quantized.
+
+    Of components `beside` them, the activations are wanted too.
+    """
+    found: dict[str, list[Step]] = {}
+    shared: dict[str, tuple[Calibration, list[Component]]] = {}
+    wanted = [c for c in components if not _cached(c)]
+    for c in wanted:
+        if c.calibration.source is not None and c.calibration.level == "pipeline":
+            shared.setdefault(label(graph, c.calibration), (c.calibration, []))[1].append(c)
+    for calibration, users in shared.values():
+        found.setdefault("", []).extend(pipeline_samples(graph, calibration))
+        others = ancestors(graph.parts, graph.producers, beside) | upstream(graph, users)
+        for c in graph.parts:
+            if c.name in others:
+                found.setdefault(c.name, []).append(activations(graph, c, calibration))
+    for c in wanted:
+        found.setdefault(c.name, []).extend(_ranges(graph, c))
+    return found
+
+
+def method_checks(components: Iterable[Component]) -> list[Step]:
+    """For every calibration that names tensors by patterns: that each means one, in some component that shares it."""
+    shared: list[tuple[Calibration, list[Component]]] = []
+    for c in components:
+        if c.calibration.source is None or len(c.calibration.method) == 1 or implicit(c):
+            continue
+        known = next((users for calibration, users in shared if calibration == c.calibration), None)
+        if known is None:
+            shared.append((c.calibration, known := []))
+        known.append(c)
+    found = []
+    for i, (calibration, users) in enumerate(shared):
+        fields = {"patterns": [p for p in calibration.method if p != "default"]}
+        needs = {f"ranges:{c.name}": f"{c.name}.ranges" for c in users}
+        name = f"methods_{calibration.name}" + (f"_{i + 1}" if i else "")
+        found.append(Step(name, "", "methods", fields, needs, {}, own("methods")))
+    return found
+
+
+def label(graph: Graph, calibration: Calibration) -> str:
+    """The calibration's name, with a digest of its data where another of that name has other samples."""
+    others = (c.calibration for c in graph.parts if c.quantized and c.calibration.level == calibration.level)
+    same = [o for o in others if o.name == calibration.name]
+    if all(_data(o) == _data(same[0]) for o in same):
+        return calibration.name
+    return f"{calibration.name}_{hashlib.sha256(repr(_data(calibration)).encode()).hexdigest()[:6]}"
+
+
+def _data(calibration: Calibration) -> tuple[Any, ...]:
+    """What samples depend on; how ranges are chosen from them is not part of it."""
+    return calibration.source, calibration.files, calibration.min_samples
+
+
+def upstream(graph: Graph, components: Iterable[Component]) -> set[str]:
+    """Everything that one of these reads from, directly or not."""
+    read = {p for c in components for i in c.inputs if (p := graph.producers[i.wire])}
+    return ancestors(graph.parts, graph.producers, read)
+
+
+def pipeline_samples(graph: Graph, calibration: Calibration) -> list[Step]:
+    """What the source gives for the pipeline's inputs, and whether it covers their profile."""
+    # all that are declared, whatever part is built: samples do not depend on `targets`
+    declared = graph.spec.pipeline.inputs
+    tensors = {t.name: tensor(t) | {"default": t.default, "example": t.example} for t in declared}
+    given, checked = _sampled(graph, calibration, tensors, "")
+    called = label(graph, calibration)
+    name = f"samples_{called}"
+    made = Step(name, "", "samples", given, {}, _files(calibration), _targets(calibration), TOOLS["samples"])
+    check = Step(f"coverage_{called}", "", "coverage", checked, {SAMPLES: name}, targets=own("coverage"))
+    return [made, check]
+
+
+def component_samples(graph: Graph, c: Component) -> list[Step]:
+    """The same for a component's own inputs."""
+    defaults = {i.local: graph.tensors[i.wire] for i in c.inputs}
+    tensors = {n: tensor(t) | {"default": t.default, "example": t.example} for n, t in defaults.items()}
+    given, checked = _sampled(graph, c.calibration, tensors, c.name)
+    calibration = c.calibration
+    made = component_step(c, "samples", given, {}, _files(calibration), _targets(calibration)[1:])
+    return [made, component_step(c, "coverage", checked, {SAMPLES: f"{c.name}.samples"})]
+
+
+def _sampled(
+    graph: Graph, calibration: Calibration, tensors: Mapping[str, Any], component: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of the samples, which are the same whatever the profile, and of the check against the profile."""
+    assert calibration.source is not None
+    used = closed(symbols_of(t["shape"] for t in tensors.values()), graph.dims)
+    given = {
+        "component": component,
+        "source": target(calibration.source),
+        "inputs": tensors,
+        "formulas": formulas(used),
+        "symbols": sorted(used),
+        "min_samples": calibration.min_samples,
+    }
+    dims = profiles(used)
+    return given, {"component": component, "inputs": tensors, "dims": dims}
+
+
+def _targets(calibration: Calibration) -> tuple[str, ...]:
+    assert calibration.source is not None
+    return (*own("samples"), *targets_of(calibration.source))
+
+
+def _files(calibration: Calibration) -> dict[str, Path]:
+    return {f"data {name}": path for name, path in calibration.files}
+
+
+def activations(graph: Graph, c: Component, calibration: Calibration) -> Step:
+    """What the float32 graph of a component answers to each sample: the samples of whoever reads it."""
+    fields = {"reads": sample_reads(graph, c, calibration), "outputs": outputs_of(c)}
+    needs = {"export": f"{c.name}.export"} | sample_needs(graph, c, calibration)
+    return component_step(c, "activations", fields, needs, name=f"activations_{label(graph, calibration)}")
+
+
+def sample_reads(graph: Graph, c: Component, calibration: Calibration) -> dict[str, list[str]]:
+    """Own input name → [who has its samples, under which name]."""
+    if calibration.level == "component":
+        return {i.local: [SAMPLES, i.local] for i in c.inputs}
+    return {i.local: [_role(graph.producers[i.wire]), i.wire] for i in c.inputs}
+
+
+def sample_needs(graph: Graph, c: Component, calibration: Calibration) -> dict[str, str]:
+    if calibration.level == "component":
+        return {SAMPLES: f"{c.name}.samples"}
+    producers, name = dict.fromkeys(graph.producers[i.wire] for i in c.inputs), label(graph, calibration)
+    return {_role(p): f"{p}.activations_{name}" if p else f"samples_{name}" for p in producers}
+
+
+def _role(producer: str | None) -> str:
+    return f"activations:{producer}" if producer else SAMPLES
+
+
+def _cached(c: Component) -> bool:
+    """True where the tool's own calibration cache is given: no sample is looked at."""
+    return implicit(c) and c.precision.implicit is not None and c.precision.implicit.cache is not None
+
+
+def _ranges(graph: Graph, c: Component) -> list[Step]:
+    """From samples, from the user's calibrator, or from the user's file."""
+    calibration, export = c.calibration, {"export": export_of(c)}
+    if calibration.ranges is not None:
+        path = calibration.ranges / f"{c.name}.json" if calibration.ranges.is_dir() else calibration.ranges
+        return [component_step(c, "ranges_given", {}, export, {RANGES: path}, name="ranges")]
+    if calibration.calibrator is not None:
+        given = {"component": c.name, "calibrator": target(calibration.calibrator), "inputs": inputs_of(graph, c)}
+        code = targets_of(calibration.calibrator)
+        return [component_step(c, "ranges_calibrator", given, export, _files(calibration), code, "ranges")]
+    own_samples = component_samples(graph, c) if calibration.level == "component" else []
+    if implicit(c):  # its tool observes for itself
+        return own_samples
+    shards = [_observe(graph, c, i) for i in range(calibration.shards)]
+    needs = export | {s.id.removeprefix(f"{c.name}."): s.id for s in shards}
+    fields: dict[str, Any] = {"method": dict(calibration.method), "percentile": calibration.percentile}
+    return [*own_samples, *shards, component_step(c, "ranges", fields, needs)]
+
+
+def _observe(graph: Graph, c: Component, shard: int) -> Step:
+    """Extrema, and where a method asks for them histograms, over one shard of the samples."""
+    calibration = c.calibration
+    fields = {
+        "reads": sample_reads(graph, c, calibration),
+        "histograms": {pattern: method != "minmax" for pattern, method in calibration.method.items()},
+        "shard": [shard, calibration.shards],
+    }
+    name = f"observe_{shard + 1}of{calibration.shards}" if calibration.shards > 1 else "observe"
+    needs = {"export": f"{c.name}.export"} | sample_needs(graph, c, calibration)
+    return component_step(c, "observe", fields, needs, name=name)

@@ -1,0 +1,56 @@
+"""What a component that is made of others has beside the steps of any other: the merge of graphs, ranges, policies."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from autovoice.graph.wiring import Graph
+from autovoice.plan.rules.step import Step, component_step, export_of, inputs_of, outputs_of, policy
+from autovoice.spec import Component, Keep
+
+
+def fuse(graph: Graph, c: Component) -> Step:
+    """The exports of its members as one graph."""
+    members = [
+        {
+            "name": m.name,
+            "inputs": {i.local: i.wire for i in m.inputs},
+            "outputs": {o.local: o.tensor.name for o in m.outputs},
+        }
+        for m in c.members
+    ]
+    fields = {"members": members, "inputs": inputs_of(graph, c), "outputs": outputs_of(c)}
+    return component_step(c, "fuse", fields, _exports(c))
+
+
+def fused_ranges(c: Component) -> Step:
+    """The ranges of its members, under the names of the merged graph."""
+    needs = {f"ranges:{m.name}": f"{m.name}.ranges" for m in c.members if m.quantized}
+    return component_step(c, "ranges_fused", {}, {"export": export_of(c)} | needs, name="ranges")
+
+
+def policies(c: Component) -> dict[str, Any]:
+    """{"members": what each keeps and quantizes, in the names of its own graph}; nothing where one rule holds all."""
+    keeps = [c.precision.keep | m.keep for m in c.members]
+    one_rule = all(m.keep == Keep() for m in c.members) and not any(k.nodes or k.inputs for k in keeps)
+    if not c.members or (c.quantize is None and one_rule):
+        return {}
+    found = {}
+    for m, keep in zip(c.members, keeps, strict=True):
+        own = {"keep": _plain(keep), "own_keep": _plain(m.keep)}
+        found[m.name] = own | ({"quantize": policy(m)} if c.quantize is not None else {})
+    return {"members": found}
+
+
+def policy_needs(c: Component) -> dict[str, str]:
+    """The graphs that the policies of members are about, and the one that they are fused into."""
+    return {"export": export_of(c)} | _exports(c) if policies(c) else {}
+
+
+def _exports(c: Component) -> dict[str, str]:
+    return {f"export:{m.name}": export_of(m) for m in c.members}
+
+
+def _plain(keep: Keep) -> dict[str, list[str]]:
+    return {k: list(v) for k, v in asdict(keep).items()}

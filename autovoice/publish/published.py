@@ -1,0 +1,99 @@
+"""What a published folder holds, against what it is to hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autovoice.errors import ArtefactError
+from autovoice.plan.planner import Plan
+from autovoice.plan.rules import engine_of
+from autovoice.plan.rules.fallback import SUFFIX
+from autovoice.runtime.manifest import DIGEST, NAME, fallback_in, files_in, read_manifest
+from autovoice.store.artefacts import Record, Store
+from autovoice.store.atomic import link_or_copy
+from autovoice.store.hashing import file_sha256, uncached_sha256
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of an engine: the build it comes from, its names in the store and in the folder, its sha256."""
+
+    build: Record
+    source: str
+    file: str
+    digest: str
+
+
+def parts_of(data: Mapping[str, Any], plan: Plan, records: Mapping[str, Record]) -> Iterator[Part]:
+    engines = {c.name: engine_of(c) for c in plan.graph.components}
+    for component in data["components"]:
+        for entry, build in _engines(component, engines, records):
+            for source, file, digest in _files(entry, build):
+                yield Part(build, source, file, digest)
+
+
+def _engines(
+    component: Mapping[str, Any], engines: Mapping[str, str], records: Mapping[str, Record]
+) -> Iterator[tuple[Mapping[str, Any], Record]]:
+    """The manifest's entry of each engine that belongs to a component, and the record it was built with."""
+    name = component["name"]
+    yield component, records[engines[name]]
+    fallback = fallback_in(component)
+    if fallback is not None:
+        yield fallback, records[f"{name}.build{SUFFIX}"]
+
+
+def _files(component: Mapping[str, Any], build: Record) -> Iterator[tuple[str, str, str]]:
+    """(name in the store, name in the folder, sha256) of an engine and of the files it needs beside it."""
+    yield build.result["engine"], component["file"], component["sha256"]
+    for source, (file, digest) in zip(build.result["beside"], component["beside"].items(), strict=True):
+        yield source, file, digest
+
+
+def is_in_place(path: Path, digest: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode) and file_sha256(path) == digest
+    except OSError:
+        return False
+
+
+def place(part: Part, standing: Path | None, store: Store, folder: Path) -> None:
+    """Link a file into a folder: the one that stands in the old folder, else that of the store, read once more.
+
+    Raises ArtefactError when the store's own file is not what was built.
+    """
+    source = standing or store.folder(part.build.key) / part.source
+    if standing is None and uncached_sha256(source) != part.digest:
+        store.distrust(part.build.key, part.source)
+        raise ArtefactError(
+            f"{source}: content changed since it was built", "run the same command again: it is rebuilt"
+        )
+    link_or_copy(source, folder / part.file)
+
+
+def _same_but_for_time(folder: Path, data: Mapping[str, Any]) -> bool:
+    try:
+        old = read_manifest(folder)
+    except ArtefactError:
+        return False
+    blank = {"created": "", DIGEST: ""}
+    return json.dumps({**old, **blank}) == json.dumps({**data, **blank})
+
+
+def is_whole(folder: Path, data: Mapping[str, Any], parts: Iterable[Part]) -> bool:
+    """True where there is nothing to write."""
+    return _same_but_for_time(folder, data) and all(is_in_place(folder / p.file, p.digest) for p in parts)
+
+
+def own_names(folder: Path) -> set[str]:
+    """What a build has written into a folder; of one whose manifest cannot be trusted, the manifest alone."""
+    try:
+        return {NAME, *files_in(read_manifest(folder))}
+    except ArtefactError:
+        return {NAME}

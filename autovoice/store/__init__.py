@@ -1,0 +1,1 @@
+"""Content-addressed artefacts on disk, and the file operations that keep them whole."""

@@ -1,0 +1,1 @@
+"""Text for people: tables, escaping, and overrides as they are typed."""
