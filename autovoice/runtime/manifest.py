@@ -6,7 +6,6 @@ of all the rest of the manifest, by value: another layout of the same JSON is th
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from autovoice.errors import ArtefactError, brief
 from autovoice.runtime.manifest_form import faults
+from autovoice.store.hashing import value_sha256
 from autovoice.store.json_files import read_json
 
 SCHEMA = 2
@@ -59,8 +59,7 @@ def sealed(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def digest_of(data: Mapping[str, Any]) -> str:
     """The digest of everything but the digest itself."""
-    rest = {k: v for k, v in data.items() if k != DIGEST}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return value_sha256({k: v for k, v in data.items() if k != DIGEST})
 
 
 def engines_in(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

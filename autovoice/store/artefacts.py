@@ -8,7 +8,8 @@
     store/hashes.json         digests of files, each with what changes when the file does
     store/imports.json        what each module of the user's own code imports, by digest
 
-An artefact counts only when every file its record names has the size and digest it was committed with. Whatever is
+An artefact counts only when its record is as it was written, and every file that it names has the size and digest
+that it was committed with. Whatever is
 made here is open to whom the store's own folder is open to.
 """
 
@@ -27,6 +28,7 @@ from typing import Any
 from autovoice.errors import StoreError, unwritable
 from autovoice.store import hashing
 from autovoice.store.atomic import RECORD, make_folder, share, sweep_parts, write_atomically
+from autovoice.store.hashing import value_sha256
 from autovoice.store.json_files import read_regular
 from autovoice.store.locks import UNWRITABLE, locked, shared
 from autovoice.store.memory import Entry, built, keys_of, news, read_json, sealed, unsealed
@@ -91,6 +93,8 @@ class Store:
         """The record of an artefact, its files not looked at; None when there is none."""
         try:
             data = json.loads(read_regular(self.folder(key) / RECORD))
+            if data.pop("digest") != value_sha256(data):
+                return None
             files = {n: StoredFile(**f) for n, f in data.pop("files").items()}
             record = Record(files=files, **data)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):  # absent, or no such JSON
@@ -192,7 +196,8 @@ class Store:
                 stored = StoredFile(digest, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
                 files[str(path.relative_to(work))] = stored
             record = Record(key, inputs, result, files, round(seconds, 3))
-            (work / RECORD).write_bytes(json.dumps(asdict(record), indent=1).encode())
+            data = json.loads(json.dumps(asdict(record)))  # as it will be read
+            (work / RECORD).write_bytes(json.dumps(data | {"digest": value_sha256(data)}, indent=1).encode())
             share(work / RECORD, self.root)
             _fsync(work / RECORD)
             _fsync(work)

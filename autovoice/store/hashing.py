@@ -37,6 +37,11 @@ def json_sha256(data: Any) -> str:
     return hashlib.sha256(canonical_json(data)).hexdigest()
 
 
+def value_sha256(data: Any) -> str:
+    """The digest of a JSON value, however its text is laid out; NaN and infinities as Python writes them."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def file_sha256(path: Path) -> str:
     """The digest of a file's whole content, recomputed only when the file changed. Raises OSError."""
     stat = os.stat(path)

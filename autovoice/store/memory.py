@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from autovoice.store.hashing import value_sha256
 from autovoice.store.json_files import read_regular
 
 Entry = Mapping[str, Any]
@@ -24,7 +24,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def sealed(data: Mapping[str, Any]) -> bytes:
     """JSON that `unsealed` believes: what keys are made from is not to be taken from a file with a flipped bit."""
-    return json.dumps({"seal": _seal(data), "data": data}).encode()
+    return json.dumps({"seal": value_sha256(data), "data": data}).encode()
 
 
 def unsealed(path: Path) -> dict[str, Any]:
@@ -32,15 +32,10 @@ def unsealed(path: Path) -> dict[str, Any]:
     held = read_json(path)
     data = held.get("data")
     try:
-        whole = isinstance(data, dict) and held.get("seal") == _seal(data)
-    except (ValueError, RecursionError):  # NaN, or too deep
+        whole = isinstance(data, dict) and held.get("seal") == value_sha256(data)
+    except RecursionError:  # too deep
         return {}
     return data if whole and isinstance(data, dict) else {}
-
-
-def _seal(data: Mapping[str, Any]) -> str:
-    text = json.dumps(data, sort_keys=True, allow_nan=False)  # names of files need not be text: they are escaped
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 # -- steps as last built ---------------------------------------------------------------------------

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 #: ONNX Runtime, but for a crash at full optimization, whoever loads an engine so
 BRITTLE = """
 import os, signal
-from autovoice.backends.onnxruntime import OnnxRuntime
+from autovoice.backends.onnxruntime.backend import OnnxRuntime
 
 class Brittle(OnnxRuntime):
     def _session(self, *arguments):

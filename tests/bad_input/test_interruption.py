@@ -179,7 +179,7 @@ def test_an_interrupt_that_a_destructor_swallows_comes_again(number: int) -> Non
 
 SWALLOWED = """
 import os, sys, time
-from autovoice import interrupts
+from autovoice.execution import interrupts
 
 class Last:
     def __del__(self):
@@ -208,7 +208,7 @@ def test_ctrl_c_ends_a_sweep(fresh: Project) -> None:
 
 MEASURING = """
 import sys, time
-from autovoice.machine import machine_alone
+from autovoice.machine.sharing import machine_alone
 with machine_alone():
     print("held", flush=True)
     sys.stdin.read()
@@ -244,7 +244,7 @@ def test_a_build_tells_who_has_the_machine_and_goes_on_when_that_one_is_stopped(
 HOLDER = """
 import sys
 from pathlib import Path
-from autovoice.store import Store
+from autovoice.store.artefacts import Store
 from tests.campaigns.interrupts import interrupted
 with Store(Path(sys.argv[1])).lock(sys.argv[2]):
     print("held", flush=True)

@@ -119,7 +119,7 @@ import resource, sys
 import numpy as np, onnx
 from pathlib import Path
 from autovoice.calibration.observe import observe
-from autovoice.lowering.policy import watched_tensors
+from autovoice.onnx_tools.lowering.policy import watched_tensors
 from autovoice.measure.parity import compare
 path, count = Path(sys.argv[1]), int(sys.argv[2])
 feed = {"mel_input": np.random.default_rng(0).normal(-5, 2, (1, 80, 256)).astype(np.float32)}

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.performance
 #: a process of its own for every round: nothing that an earlier plan has cached may help
 PLAN = """\
 import json, sys, time
-from autovoice.invocation import Invocation
+from autovoice.command.invocation import Invocation
 data = json.load(open(sys.argv[1]))
 start = time.perf_counter()
 steps = Invocation(data, (), None).plan.to_run

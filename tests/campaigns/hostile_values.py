@@ -92,7 +92,7 @@ def _mutate(parent: Any, key: Any, rng: Random, others: Sequence[Any]) -> str:
     if how == "remove":
         del parent[key]
     elif how == "rename" and isinstance(parent, dict):
-        name = next(v for v in iter(lambda: rng.choice(VALUES), None) if isinstance(v, str))
+        name = rng.choice([v for v in VALUES if isinstance(v, str)])
         parent[name] = parent.pop(key)
         return f"renamed to {name[:40]!r}"
     elif how == "wrap":

@@ -27,10 +27,10 @@ PUBLISHER = """
 import shutil, sys
 from itertools import count
 from pathlib import Path
-from autovoice.builds import build
+from autovoice.command.builds import build
 from autovoice.config.compose import compose
-from autovoice.invocation import Invocation
-from autovoice.publish import publish
+from autovoice.command.invocation import Invocation
+from autovoice.publish.folder import publish
 
 def built(file):
     shutil.copyfile(file, "weights/limiter.onnx")

@@ -21,7 +21,7 @@ def read(*overrides: str) -> tuple[BuildSpec, list[str]]:
     composed = compose(None, overrides)
     spec, faults = read_spec(composed.data, composed.lookup)
     components = fused(spec.components, spec.groups, spec.pipeline.outputs, faults)
-    return replace(spec, components=components), [str(f) for f in faults]
+    return replace(spec, components=components, groups=()), [str(f) for f in faults]
 
 
 def faults_of(*overrides: str) -> list[str]:

@@ -24,8 +24,8 @@ from autovoice.spec import WORKER
 
 HOLDER = """
 import os, subprocess, sys
-from autovoice import machine_locks as locks
-from autovoice.machine_locks import Lock
+from autovoice.machine import locks
+from autovoice.machine.locks import Lock
 locks.PATIENCE = float(os.environ.get("PATIENCE", locks.PATIENCE))
 lock = Lock("toy", "the toy")
 lock.take(alone=sys.argv[1] == "alone")

@@ -228,7 +228,7 @@ def test_the_weights_of_a_script_are_taken_out_as_advised(tmp_path: Path) -> Non
 def test_a_whole_module_is_converted_as_advised(tmp_path: Path) -> None:
     net, loaded = Tied(), Tied()
     error = refused(loaded, saved(tmp_path / "net.pt", net))
-    assert "is a pickle that would run code on loading (it imports tests.test_checkpoint.Tied)" in error.fact
+    assert "is a pickle that would run code on loading (it imports tests.modules.test_checkpoint.Tied)" in error.fact
     load_checkpoint(loaded, typed(error.fix))
     assert same(loaded, net)
 

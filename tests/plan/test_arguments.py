@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import autovoice
 from autovoice.errors import AutovoiceError
 from autovoice.plan import arguments
 from autovoice.plan.arguments import appeared, files_below, files_named, texts_in
@@ -77,7 +78,9 @@ def test_a_path_from_the_root_a_url_of_it_and_a_place_in_a_package(here: Path) -
     for text in (str(here / "w.pt"), f"file://{here}/w.pt"):
         assert named(text) == {"": str(here / "w.pt")}
     assert named(f"file://{here}/odd%20name%20[1].bin") == {"": str(here / "odd name [1].bin")}
-    assert named("pkg://autovoice/store/atomic.py") == {"": str(Path(arguments.__file__).parent / "files.py")}
+    assert named("pkg://autovoice/store/atomic.py") == {
+        "": str(Path(autovoice.__file__).parent / "store" / "atomic.py")
+    }
 
 
 def test_links_count_as_what_they_lead_to(here: Path) -> None:

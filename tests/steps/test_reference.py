@@ -21,7 +21,7 @@ def referred(name: str, tmp_path: Path) -> dict[str, Any]:
     out = tmp_path / "out"
     out.mkdir()
     fields: dict[str, Any] = {
-        "model": {"target": f"tests.steps.test_determinism.{name}", "kwargs": {}},
+        "model": {"target": f"tests.modules.test_determinism.{name}", "kwargs": {}},
         "checkpoint": None,
         "seed": 0,
         "reads": {"x": ["inputs", "x"]},

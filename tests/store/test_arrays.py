@@ -268,7 +268,7 @@ BOMB = """
 import resource, sys, zipfile
 from pathlib import Path
 from autovoice.errors import AutovoiceError
-from autovoice.npz import read_npz
+from autovoice.store.npz import read_npz
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 try:

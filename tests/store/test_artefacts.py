@@ -210,13 +210,25 @@ def test_times_in_whole_seconds_vouch_for_nothing(store: Store, monkeypatch: pyt
     assert store.record(KEY) is None
 
 
-def test_records_of_an_earlier_version_are_read(store: Store) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.pop("digest"),
+        lambda data: data.update(digest="0" * 64),
+        lambda data: data["result"].update(beside=2**63),
+        lambda data: data["result"].update(engine=float("inf")),
+        lambda data: data.update(seconds=float("nan")),
+        lambda data: data["inputs"].update(code=7),
+    ],
+    ids=["of_an_earlier_version", "digest", "result", "infinite", "nan", "inputs"],
+)
+def test_a_record_that_is_not_as_it_was_written_is_none(store: Store, change: Any) -> None:
     commit(store)
     path = store.folder(KEY) / "record.json"
     data = json.loads(path.read_bytes())
-    del data["files"]["engine.onnx"]["ctime_ns"]
+    change(data)
     path.write_text(json.dumps(data))
-    assert store.record(KEY) is not None
+    assert store.record(KEY) is None
 
 
 # -- workplaces ------------------------------------------------------------------------------------
@@ -238,7 +250,7 @@ def test_leftovers_of_a_dead_step_of_the_same_key_are_swept(store: Store) -> Non
 HOLDER = """
 import sys
 from pathlib import Path
-from autovoice.store import Store
+from autovoice.store.artefacts import Store
 store = Store(Path(sys.argv[1]))
 with (store.lock(sys.argv[2]) if sys.argv[2] != "in_use" else store.in_use()):
     print("held", flush=True)

@@ -23,7 +23,7 @@ from autovoice.store.atomic import (
 WRITER = """
 import sys, time
 from pathlib import Path
-from autovoice import files
+from autovoice.store import atomic
 target = Path(sys.argv[1])
 if sys.argv[2] == "write":
     with atomic.atomic_file(target) as file:

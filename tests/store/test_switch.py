@@ -182,7 +182,7 @@ PUBLISHER = """
 import os, sys
 from itertools import count
 from pathlib import Path
-from autovoice.switch import replacing, sweep
+from autovoice.store.switch import replacing, sweep
 from tests.folders import fill, own
 folder = Path(sys.argv[1])
 def named(folder):

@@ -1,5 +1,5 @@
 """The same CUDA that is not there as for engines."""
 
-from tests.trt.conftest import cuda
+from tests.backends.tensorrt.conftest import cuda
 
 __all__ = ["cuda"]

@@ -11,7 +11,8 @@ import sys
 for name in {ABSENT}:
     sys.modules[name] = None
 import autovoice
-import autovoice.backends.tensorrt, autovoice.backends.tensorrt_rtx, autovoice.trt.session
+import autovoice.backends.tensorrt.backend, autovoice.backends.tensorrt_rtx.backend
+import autovoice.backends.tensorrt.session
 print("loaded")
 """
 

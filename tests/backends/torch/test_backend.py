@@ -604,7 +604,7 @@ def test_a_gpu_that_torch_does_not_use(planned: Callable[..., Any], version: str
 def test_planning_imports_no_torch() -> None:
     code = """
 import sys
-from autovoice.eager import environment
+from autovoice.backends.torch import environment
 from autovoice.spec import Backend
 environment._sees_gpu()
 environment.torch(Backend("torch", "", ()), "float32")

@@ -374,9 +374,9 @@ def test_the_opset_is_one_with_the_types_needed(opset: int, expected: int, aroun
 LOWER = """
 import sys
 from pathlib import Path
-from autovoice.lowering.explicit import with_qdq
-from autovoice.onnx_io import save
-from tests.lowering.test_explicit import STACK_NODES, STACK_RANGES, stack
+from autovoice.onnx_tools.lowering.explicit import with_qdq
+from autovoice.onnx_tools.io import save
+from tests.onnx_tools.lowering.test_explicit import STACK_NODES, STACK_RANGES, stack
 save(with_qdq(stack(), set(STACK_NODES), STACK_RANGES, "int8", "float16", {"n_c", "n_b"}), Path(sys.argv[1]))
 """
 

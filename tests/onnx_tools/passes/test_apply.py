@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import onnx
 import pytest
-from tests.passes.checks import model, node, normal, value
 
 from autovoice.errors import LoweringError
 from autovoice.onnx_tools.passes import PASSES, apply, find
+from tests.onnx_tools.passes.checks import model, node, normal, value
 
 
 def small() -> onnx.ModelProto:
@@ -45,13 +45,15 @@ def test_passes_run_in_the_order_given_and_say_what_they_did() -> None:
 
 
 def test_a_pass_named_twice_runs_twice() -> None:
-    name = "tests.passes.test_apply.rename"
+    name = "tests.onnx_tools.passes.test_apply.rename"
     assert apply(small(), [name, "lift_conv1d", name]) == {name: 2, "lift_conv1d": 1}
 
 
 def test_a_pass_of_ones_own_is_named_by_its_path() -> None:
     made = small()
-    assert apply(made, ["tests.passes.test_apply.rename"]) == {"tests.passes.test_apply.rename": 1}
+    assert apply(made, ["tests.onnx_tools.passes.test_apply.rename"]) == {
+        "tests.onnx_tools.passes.test_apply.rename": 1
+    }
     assert made.graph.name == "renamed"
 
 
@@ -73,8 +75,8 @@ def test_a_name_that_is_no_pass_is_told_before_anything_runs(name: str, words: s
 
 
 def test_a_pass_that_breaks_the_graph_is_named() -> None:
-    with pytest.raises(LoweringError, match=r"not valid after tests.passes.test_apply.corrupt"):
-        apply(small(), ["tests.passes.test_apply.corrupt"])
+    with pytest.raises(LoweringError, match=r"not valid after tests.onnx_tools.passes.test_apply.corrupt"):
+        apply(small(), ["tests.onnx_tools.passes.test_apply.corrupt"])
 
 
 @pytest.mark.parametrize("name", PASSES)

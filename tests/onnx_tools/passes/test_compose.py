@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from tests.passes.checks import model, names, node, normal, ops, rewritten, value
 
 from autovoice.onnx_tools.lowering.explicit import with_qdq
 from autovoice.onnx_tools.lowering.floating import halved
+from tests.onnx_tools.passes.checks import model, names, node, normal, ops, rewritten, value
 
 COMPOSE = "compose_convs"
 W: dict[str, Any] = {

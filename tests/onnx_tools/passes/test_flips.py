@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from tests.passes.checks import model, node, normal, ops, rewritten, value
 
 from autovoice.onnx_tools.lowering.explicit import with_qdq
 from autovoice.onnx_tools.lowering.floating import halved
+from tests.onnx_tools.passes.checks import model, node, normal, ops, rewritten, value
 
 FOLD = "fold_channel_flips"
 FLIP = {

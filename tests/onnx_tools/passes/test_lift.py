@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from tests.passes.checks import INT64, copied, model, names, node, normal, ops, rewritten, tensor, value
 
 from autovoice.onnx_tools.lowering.explicit import with_qdq
 from autovoice.onnx_tools.lowering.floating import halved
+from tests.onnx_tools.passes.checks import INT64, copied, model, names, node, normal, ops, rewritten, tensor, value
 
 LIFT = "lift_conv1d"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from tests.passes.checks import model, names, node, normal, ops, rewritten, tensor, value
 
 from autovoice.onnx_tools.lowering.explicit import with_qdq
 from autovoice.onnx_tools.lowering.floating import halved
+from tests.onnx_tools.passes.checks import model, names, node, normal, ops, rewritten, tensor, value
 
 MERGE = "merge_parallel_convs"
 WEIGHTS = {"w1": normal(4, 3, 3), "w2": normal(2, 3, 3, seed=1), "b1": normal(4, seed=2), "b2": normal(2, seed=3)}

@@ -9,7 +9,6 @@ import onnx
 import onnxslim
 import pytest
 import torch
-from tests.passes.checks import copied, names, ops, rewritten
 from torch.export import Dim
 
 from autovoice.models.flow_decoder import FlowDecoder
@@ -17,6 +16,7 @@ from autovoice.models.vocoder import HifiganVocoder
 from autovoice.onnx_tools.lowering.explicit import with_qdq
 from autovoice.onnx_tools.lowering.floating import halved
 from autovoice.onnx_tools.passes import PASSES
+from tests.onnx_tools.passes.checks import copied, names, ops, rewritten
 from tests.rtx import built
 
 SIZES = ({"batch": 1, "frames": 16}, {"batch": 2, "frames": 33})

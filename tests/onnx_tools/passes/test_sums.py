@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from tests.passes.checks import model, node, ops, rewritten, value
+
+from tests.onnx_tools.passes.checks import model, node, ops, rewritten, value
 
 SUMS = "split_before_sums"
 W = np.random.default_rng(0).standard_normal((4, 3, 1), np.float32)

@@ -16,7 +16,7 @@ from autovoice.plan.rules import Step, steps_of
 from autovoice.spec import RUNS_HERE, Backend, Calibration, Implicit
 from tests.builders import INT8, NPZ, ORT, component, graph_of, quantized
 
-ENGINES = replace(ORT, passes=("lift_conv1d", "tests.recipe.test_engine.own"), profiled=True)
+ENGINES = replace(ORT, passes=("lift_conv1d", "tests.plan.rules.test_engine.own"), profiled=True)
 
 
 def own(model: object) -> int:
@@ -49,7 +49,7 @@ def test_passes_stand_between_lower_and_build_and_their_code_counts() -> None:
     assert steps["a.build"].needs["passes"] == "a.passes"
     assert steps["a.passes"].fields == {"passes": list(ENGINES.passes)}
     code = {m for t in steps["a.passes"].targets for m in closure(t)}
-    assert {"autovoice.onnx_tools.passes.lift", "tests.recipe.test_engine"} <= code
+    assert {"autovoice.onnx_tools.passes.lift", "tests.plan.rules.test_engine"} <= code
     assert "autovoice.onnx_tools.passes.flips" not in code
 
 
