@@ -59,7 +59,7 @@ def _main(arguments: list[str]) -> int:
     args = get_args_parser().parse_intermixed_args(arguments)  # `precision=fp16 --cfg job`, in either order
     config_dir = Path(args.config_dir) if args.config_dir else None
     try:
-        for line in compose.told(config_dir):
+        for line in compose.warnings_of_tree(config_dir):
             say(f"warning: {line}", error=True)
         if args.multirun:
             compose.check_sweep(config_dir, args.overrides)
@@ -137,7 +137,7 @@ def _job(config: DictConfig) -> list[float] | float | None:
             sweep.save(folder, overrides, found)
             if not optimises:
                 return code
-            told = sweep.told(found, wanted)
+            told = sweep.objective_values(found, wanted)
             return told if len(told) > 1 else told[0]
     except AutovoiceError as e:
         code = report(e)

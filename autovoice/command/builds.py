@@ -15,7 +15,7 @@ from autovoice.execution.progress import listener
 from autovoice.execution.workers import WorkerExecutor
 from autovoice.plan import code
 from autovoice.plan.code import add_cwd_to_path
-from autovoice.plan.planner import Plan, Planned, made_as, make_plan
+from autovoice.plan.planner import Plan, Planned, built_as, make_plan
 from autovoice.plan.rules import Step
 from autovoice.store import hashing
 from autovoice.store.artefacts import Record
@@ -76,7 +76,7 @@ def _finished(
         plan, ran = make_plan(plan.graph, invocation.store, steps), outcome.ran
         outcome = _outcome(plan, invocation, executor)
         outcome.ran = {s: r for s, r in ran.items() if outcome.records.get(s) == r} | outcome.ran
-    names = {p.step.id: made_as(plan.graph, p.step) for p in plan.steps}
+    names = {p.step.id: built_as(plan.graph, p.step) for p in plan.steps}
     invocation.store.save_last(plan.graph.spec.pipeline.name, outcome.records, names)
     if outcome.errors:
         raise _failure(plan, outcome)

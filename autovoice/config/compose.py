@@ -17,8 +17,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from autovoice.config.explain import REFUSALS, explained, own_trees, unresolved
-from autovoice.config.tree import told_of_tree, watch
+from autovoice.config.explain import REFUSALS, explained, unresolved, user_trees
+from autovoice.config.tree import tree_warnings, watch
 from autovoice.config.unparsed import unparsed
 from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
 
@@ -94,10 +94,10 @@ def _sources(hydra: Hydra) -> list[ConfigSource]:
     return list(hydra.config_loader.get_sources())
 
 
-def own_tree() -> Path | None:
+def user_tree() -> Path | None:
     """The folder of --config-dir of what was composed last."""
     hydra = GlobalHydra.instance().hydra
-    return None if hydra is None else next(iter(own_trees(hydra)), None)
+    return None if hydra is None else next(iter(user_trees(hydra)), None)
 
 
 def _hydra() -> Hydra:
@@ -106,9 +106,9 @@ def _hydra() -> Hydra:
     return hydra
 
 
-def told(config_dir: Path | None) -> list[str]:
+def warnings_of_tree(config_dir: Path | None) -> list[str]:
     """What of the user's tree Hydra would pass over without a word."""
-    return list(told_of_tree(config_dir, conf_dir()))
+    return list(tree_warnings(config_dir, conf_dir()))
 
 
 def compose(config_dir: Path | None, overrides: Sequence[str]) -> Composed:
@@ -163,7 +163,7 @@ def _plain(config: DictConfig, file: str = "") -> Any:
     except OmegaConfBaseException as e:
         key = e.full_key or "config"
         key = f"{file}.{key.partition('.')[2]}" if file else key
-        raise ConfigError([unresolved(e, key, file, own_trees(_hydra()))]) from e
+        raise ConfigError([unresolved(e, key, file, user_trees(_hydra()))]) from e
     except RecursionError as e:
         fault = Fault(file or "config", "its ${…} lead into each other without end", "give one of them a value")
         raise ConfigError([fault]) from e

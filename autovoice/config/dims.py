@@ -16,7 +16,7 @@ _DIM = "{min: 1, opt: 2, max: 3}"
 _KINDS = f'a dim is {_DIM}, or a formula such as "2*frames"'
 
 
-class _Told(ExprError):
+class _Reported(ExprError):
     """There is no value, for a fault that has been told."""
 
 
@@ -93,7 +93,7 @@ def _resolve(name: str, exprs: Mapping[str, Any], r: Reader) -> tuple[int, int, 
         low, opt, high = (_bound(name, point, exprs, ()) for point in POINTS)
     except KeyError as e:
         r.fault("", f"reads the unknown dim '{e.args[0]}'", nearest(e.args[0], exprs))
-    except _Told:
+    except _Reported:
         pass
     except ExprError as e:
         r.fault("", str(e), e.fix)
@@ -114,5 +114,5 @@ def _bound(name: str, point: str, exprs: Mapping[str, Any], via: tuple[str, ...]
         raise ExprError(f"dims read each other: {' → '.join([*via, name])}", f"give one numbers: dims.{name}='{_DIM}'")
     expr = exprs[name][point]
     if expr is None:
-        raise _Told("", "")
+        raise _Reported("", "")
     return evaluate(expr, {s: _bound(s, point, exprs, (*via, name)) for s in symbols(expr)})

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from autovoice.config.task_options import EVERY
-from autovoice.terminal.overrides import given
+from autovoice.terminal.overrides import setting
 
 _GROUP = "experiment"
 #: where a tree of the user's own begins, when there is none
@@ -24,7 +24,7 @@ def usage(file: Path, tree: Path | None, overrides: Iterable[str]) -> str:
     if lies_in is not None and (tree is None or _same(lies_in, tree)):
         return _command(lies_in if str(lies_in) else Path("."), file.stem, overrides)
     tree = _NEW if tree is None else tree
-    folder = shlex.quote(f"{shown(tree)}/{_GROUP}")
+    folder = shlex.quote(f"{relative_path(tree)}/{_GROUP}")
     copied = f"mkdir -p {folder} && cp {shlex.quote(str(file))} {folder}/"
     return f"{copied} && {_command(tree, file.stem, overrides)}"
 
@@ -34,15 +34,15 @@ def _command(tree: Path, name: str, overrides: Iterable[str]) -> str:
     kept = [o for key, o in keyed if key not in EVERY | {"task", _GROUP}]
     before = [n for key, o in keyed if key == _GROUP for n in _names(o.partition("=")[2])]
     chosen = [*(n for n in before if n not in (name, "null")), name]
-    words = shlex.join(["autovoice", "--config-dir", shown(tree), *kept])
-    return f"{words} {given(_GROUP, chosen if len(chosen) > 1 else name)}"
+    words = shlex.join(["autovoice", "--config-dir", relative_path(tree), *kept])
+    return f"{words} {setting(_GROUP, chosen if len(chosen) > 1 else name)}"
 
 
 def _names(value: str) -> list[str]:
     return [n for part in value.strip("[]").split(",") if (n := part.strip(" \"'"))]
 
 
-def shown(path: Path) -> str:
+def relative_path(path: Path) -> str:
     """Relative where it lies below the folder that the command is typed in."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_absolute() and path.is_relative_to(here) else str(path)

@@ -18,7 +18,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from autovoice.config.unparsed import unparsed
 from autovoice.errors import AutovoiceError, Fault, choices, first_line, nearest
-from autovoice.terminal.overrides import given, nameable, override, word
+from autovoice.terminal.overrides import nameable, override, setting, word
 
 #: what composing raises where a user's file or override is wrong
 REFUSALS = (
@@ -80,14 +80,14 @@ def _problem(text: str) -> str:
 
 def _no_option(by: str, group: str, name: str, hydra: Hydra) -> AutovoiceError:
     fact = f"{group}={name}: no such option in group '{group}' (asked for by {by})"
-    for folder in own_trees(hydra):
+    for folder in user_trees(hydra):
         file = folder / group / f"{name}.yml"
         if file.is_file():
             return AutovoiceError(fact, shlex.join(["mv", str(file), str(file.with_suffix(".yaml"))]))
     return AutovoiceError(fact, nearest(name, hydra.config_loader.get_group_options(group)))
 
 
-def own_trees(hydra: Hydra) -> list[Path]:
+def user_trees(hydra: Hydra) -> list[Path]:
     """The folders that were searched beside the shipped tree."""
     path = hydra.config_loader.get_search_path().get_path()
     return [Path(p.path.removeprefix("file://")) for p in path if p.provider == "command-line" and p.path]
@@ -166,7 +166,7 @@ def _undeleted(key: str, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceErr
         assert isinstance(values, list)
         left = [v for i, v in enumerate(values) if str(i) != rest[0]] if len(rest) == 1 else values
         fact = f"~{key}: {where} is a list, of which no part can be left out"
-        return AutovoiceError(fact, f"give it whole: {given(where, left)}")
+        return AutovoiceError(fact, f"give it whole: {setting(where, left)}")
     if not rest:
         return AutovoiceError(f"~{key}: has another value than the one given", f"{shlex.quote('~' + key)}, without one")
     names = [str(k) for k in node if k != "hydra"] if isinstance(node, DictConfig) else []
@@ -197,9 +197,9 @@ def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceE
         return AutovoiceError(f"{key}: no such group in use", nearest(key, groups))
     node, parent, rest = _descended(config, key)
     if not rest:
-        return _whole(key, node, hydra, overrides)
+        return _not_in_value(key, node, hydra, overrides)
     if isinstance(node, ListConfig):
-        whole = given(".".join(parent), OmegaConf.to_container(node, resolve=False))
+        whole = setting(".".join(parent), OmegaConf.to_container(node, resolve=False))
         return AutovoiceError(f"{key}: {'.'.join(parent)} is a list, which is given whole", whole)
     if not isinstance(node, DictConfig):
         return _below_a_leaf(key, node, parent, rest)
@@ -218,7 +218,7 @@ def _below_a_leaf(key: str, node: Any, parent: list[str], rest: list[str]) -> Au
     return AutovoiceError(fact, f"it is {node!r}; give it whole: {override(path, inner)}")
 
 
-def _whole(key: str, node: Any, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceError:
+def _not_in_value(key: str, node: Any, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceError:
     """The key is there: something inside the value given is not, or a group's option was meant."""
     parser = OverridesParser.create()
     values = [p.value() for o in overrides if (p := parser.parse_override(o)).key_or_group == key]

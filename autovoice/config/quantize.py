@@ -60,8 +60,8 @@ def _excluded(q: Reader, backends: Callable[[], Collection[str]]) -> dict[str, A
     return {"exclude": (*everywhere, *some), "only_on": some}
 
 
-def kept_as_given(c: Component) -> str:
+def prequantized_note(c: Component) -> str:
     """`asr: encoder.onnx is quantized already (MatMulInteger), kept as it is: int8 rewrites nothing`."""
     assert c.onnx is not None
-    fact = f"{c.name}: {c.onnx.path.name} is quantized already ({', '.join(c.given)}), kept as it is"
+    fact = f"{c.name}: {c.onnx.path.name} is quantized already ({', '.join(c.prequantized)}), kept as it is"
     return fact if c.precision.name == "fp32" else f"{fact}: {c.precision.name} rewrites nothing"

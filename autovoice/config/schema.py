@@ -13,7 +13,7 @@ from autovoice.config.fuse import check_targets, read_groups, shared_by
 from autovoice.config.lookup import Lookup
 from autovoice.config.mismatch import read_policy
 from autovoice.config.onnx_scan import quantized_operators
-from autovoice.config.quantize import kept_as_given
+from autovoice.config.quantize import prequantized_note
 from autovoice.config.reader import NAME, Reader
 from autovoice.config.tensors import TensorReader
 from autovoice.errors import Fault, nearest
@@ -45,7 +45,7 @@ class SpecReader(TensorReader):
         self.orders: dict[str, BackendOrder] = {}
 
     def build(self) -> BuildSpec:
-        pipeline = self.whole(self.data.get("pipeline"))
+        pipeline = self.read_pipeline(self.data.get("pipeline"))
         dims = read_dims(self.data.get("dims") or {}, self.faults)
         named = f"{{name: {{model: {_MODEL}}}}}"
         nodes = Reader(self.data.get("component") or {}, "component", self.faults, named).data
@@ -55,7 +55,7 @@ class SpecReader(TensorReader):
         parts = tuple(self.component(name, shared_by(said, name, node)) for name, node in nodes.items())
         targets = Reader(self.data, "", self.faults).strings("targets")
         check_targets(targets, nodes, groups, self.faults)
-        notes = tuple(kept_as_given(c) for c in parts if c.given)
+        notes = tuple(prequantized_note(c) for c in parts if c.prequantized)
         timed = self.root("timed")
         return BuildSpec(pipeline, dims, parts, targets, timed, notes, tuple(groups), self.orders)
 
@@ -65,7 +65,7 @@ class SpecReader(TensorReader):
 
     # -- components -------------------------------------------------------------------------------
 
-    def whole(self, node: Any) -> PipelineSpec:
+    def read_pipeline(self, node: Any) -> PipelineSpec:
         """The node `pipeline:`, which the pipeline's own file declares."""
         if not isinstance(node, Mapping):
             fix = f"pipeline: {{name: mine}}, in its file, whose first line is `{_PACKAGE}`"
@@ -126,7 +126,7 @@ class SpecReader(TensorReader):
             export=self.export(r),
             dims=self.narrower(r),
             seed=r.take("seed", int, 0),
-        ).as_given()
+        ).in_file_precision()
         r.done()
         if isinstance(backend, BackendOrder):
             self.orders[name] = replace(backend, backends=tuple(b.with_options(own) for b in backend.backends))

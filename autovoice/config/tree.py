@@ -22,7 +22,7 @@ _KEY_OF = {"tag:yaml.org,2002:bool": "as true or false", "tag:yaml.org,2002:null
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def told_of_tree(config_dir: Path | None, shipped: Path) -> Iterator[str]:
+def tree_warnings(config_dir: Path | None, shipped: Path) -> Iterator[str]:
     """What Hydra would pass over without a word."""
     if config_dir is None:
         return

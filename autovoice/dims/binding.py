@@ -63,14 +63,14 @@ class Binder:
             raise FeedError(f"input '{name}' is {array.dtype}, expected {dtype}", f"{name}.astype(np.{dtype})")
         if array.ndim != len(shape):
             raise FeedError(
-                f"input '{name}' has shape {list(array.shape)}, expected {_shown(shape)}",
+                f"input '{name}' has shape {list(array.shape)}, expected {_format_shape(shape)}",
                 f"{len(shape)} axes, got {array.ndim}",
             )
         for i, (size, axis) in enumerate(zip(array.shape, shape, strict=True)):
             if axis == size:
                 continue
             if isinstance(axis, int):
-                raise FeedError(f"input '{name}' axis {i} is {size}, expected {axis}", f"shape {_shown(shape)}")
+                raise FeedError(f"input '{name}' axis {i} is {size}, expected {axis}", f"shape {_format_shape(shape)}")
             if is_symbol(axis):
                 self._bind_symbol(name, i, axis, size, sizes, source)
 
@@ -139,7 +139,7 @@ class Binder:
             return np.full([evaluate(axis, sizes) for axis in shape], self.defaults[name], dtype)
         except (KeyError, ExprError) as e:
             raise FeedError(
-                f"input '{name}' has a default, but no size: {_shown(shape)}",
+                f"input '{name}' has a default, but no size: {_format_shape(shape)}",
                 "no other input given has these dims; give this one too",
             ) from e
 
@@ -172,5 +172,5 @@ def _at(expr: str, sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{s}={sizes[s]}" for s in sorted(symbols(expr)))
 
 
-def _shown(shape: tuple[str | int, ...]) -> str:
+def _format_shape(shape: tuple[str | int, ...]) -> str:
     return "[" + ", ".join(str(a) for a in shape) + "]"

@@ -46,16 +46,16 @@ def ignore() -> None:
 
 def text_and_code(error: KeyboardInterrupt) -> tuple[str, int]:
     """What to say and to exit with."""
-    return _told(signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+    return _message(signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
 
 
-def _told(number: int) -> tuple[str, int]:
+def _message(number: int) -> tuple[str, int]:
     what = "terminated" if number == signal.SIGTERM else "interrupted"
     return f"\n{what}; finished steps are kept, nothing is half-written", 128 + number
 
 
 def _end(number: int, _: Any) -> None:
-    text, code = _told(number)
+    text, code = _message(number)
     os.write(2, f"{text}\n".encode())
     os._exit(code)
 

@@ -96,11 +96,11 @@ def _check_common(group: Group, members: Sequence[Component], faults: list[Fault
             values = _before_options(members, values)
         if all(v == values[0] for v in values):
             continue
-        if key == "precision" and (given := [m.name for m in members if m.given]):
+        if key == "precision" and (given := [m.name for m in members if m.prequantized]):
             fact = f"{choices(given)}: a file that is quantized already cannot be fused with components to be quantized"
             faults.append(Fault(f"fuse.{group.name}", fact, "leave it out of the group, or precision=fp32"))
             continue
-        each = ", ".join(f"{m.name} {_shown(v)}" for m, v in zip(members, values, strict=True))
+        each = ", ".join(f"{m.name} {_format_value(v)}" for m, v in zip(members, values, strict=True))
         fact = f"its members differ in {key}: {each}"
         fix = f"{{members: {_list(group.members)}, {key}: …}} sets it for all, or component.<name>.{key}"
         faults.append(Fault(f"fuse.{group.name}", fact, fix))
@@ -144,7 +144,7 @@ def _before_options(members: Sequence[Component], backends: Sequence[Backend | N
     return found
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return str(getattr(value, "name", value)).lower()
 
 

@@ -14,7 +14,7 @@ from autovoice.spec.registry import GROUP, loader_of
 def check_dims(spec: BuildSpec, faults: list[Fault]) -> None:
     free = [d for d in spec.dims.values() if d.formula is None and d.profile is None]
     following = [d for d in spec.dims.values() if d not in free]
-    wrong = _told_bounds(spec.dims, faults)
+    wrong = _reported_bounds(spec.dims, faults)
     for dims in (free, following):
         before = len(faults)
         _check_bounds((d for d in dims if d.name not in wrong), faults)
@@ -22,7 +22,7 @@ def check_dims(spec: BuildSpec, faults: list[Fault]) -> None:
             return
 
 
-def _told_bounds(dims: Iterable[str], faults: Iterable[Fault]) -> set[str]:
+def _reported_bounds(dims: Iterable[str], faults: Iterable[Fault]) -> set[str]:
     """The dims that have no size at some point, as a fault says already: nothing can be said of their order."""
     told = {f.where for f in faults}
     keys = ("", *(f".{key}" for key in (*POINTS, "formula", "profile")))
@@ -106,7 +106,7 @@ def check_inputs(component: Component, tensors: Mapping[str, Tensor], faults: li
             fact = f"expects {i.dtype}, '{i.wire}' is {tensor.dtype}"
             faults.append(Fault(where, fact, "a component may convert it; wires never do"))
         if i.shape is not None and i.shape != tensor.shape:
-            fact = f"expects layout {_shown(i.shape)}, '{i.wire}' is {_shown(tensor.shape)}"
+            fact = f"expects layout {_format_shape(i.shape)}, '{i.wire}' is {_format_shape(tensor.shape)}"
             faults.append(Fault(where, fact, "a component may transpose it; wires never do"))
 
 
@@ -245,5 +245,5 @@ def check_calibration(component: Component, faults: list[Fault]) -> None:
         faults.append(Fault("calibration.files", absent, "calibration.files=/path/to/file, a folder or a pattern"))
 
 
-def _shown(shape: Iterable[str | int]) -> str:
+def _format_shape(shape: Iterable[str | int]) -> str:
     return "[" + ", ".join(str(a) for a in shape) + "]"

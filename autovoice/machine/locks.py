@@ -34,7 +34,7 @@ def lock_folder() -> Path:
     tried = []
     for path in _candidates():
         try:
-            return _own(path)
+            return _private_folder(path)
         except OSError as e:
             tried.append(f"{path}: {e.strerror or e}")
     fix = f"XDG_RUNTIME_DIR=/a/folder/of/yours; tried {'; '.join(tried)}"
@@ -51,7 +51,7 @@ def _candidates() -> Iterator[Path]:
     yield Path(os.path.expanduser("~")) / ".autovoice-locks"
 
 
-def _own(path: Path) -> Path:
+def _private_folder(path: Path) -> Path:
     """The folder, made where it is not there. Raises OSError where it is not this user's own, or is a link."""
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
@@ -129,7 +129,7 @@ class Lock:
 
     def _try(self) -> bool:
         others = self._others()
-        if not self._blocked(others) and not self._gives_way(others):
+        if not self._blocked(others) and not self._yields(others):
             self._fd = self._locked()
         if self._fd < 0:
             return False
@@ -157,7 +157,7 @@ class Lock:
         """By one whose file was set aside and who works again."""
         return any(s.held and s.seen and s.running and (s.alone or self._slip.alone) for s in others)
 
-    def _gives_way(self, others: list[Slip]) -> bool:
+    def _yields(self, others: list[Slip]) -> bool:
         """To one who has long waited to have it alone, unless this process has it already: that one waits for it."""
         if self._slip.alone or any(s.held and s.pid == self._slip.pid for s in others):
             return False
@@ -172,7 +172,7 @@ class Lock:
             lock_entries.touch(self._path)
             now, others = time.monotonic(), self._others()
             holders = [s for s in others if s.held]
-            if self._gives_way(others) or any(s.running for s in holders):
+            if self._yields(others) or any(s.running for s in holders):
                 idle = now
             if now >= tell_at:
                 self._tell(f"waiting for {self.what}: {_listed(holders or others)}")

@@ -33,11 +33,11 @@ def machine_shared() -> Iterator[None]:
     """Hold this machine with all other steps of this user, whatever process runs them: nobody measures meanwhile."""
     lock = Lock("machine", "the machine")
     lock.take(alone=False)
-    before, _HELD.lock = _own(), lock
+    before, _LOCKS.lock = _lock_of_thread(), lock
     try:
         yield
     finally:
-        _HELD.lock = before
+        _LOCKS.lock = before
         lock.give()
 
 
@@ -47,7 +47,7 @@ def machine_alone() -> Iterator[Lock]:
 
     `let_others` of what is given lets those in who wait, `disturbed` tells that one got in nevertheless.
     """
-    shared, lock = _own(), Lock("machine", "the machine")
+    shared, lock = _lock_of_thread(), Lock("machine", "the machine")
     if shared is not None:
         shared.give()
     lock.take(alone=True)
@@ -82,7 +82,7 @@ def gpu_shared(alone: bool) -> Iterator[None]:
 
 def _wait_without_machine(lock: Lock, alone: bool) -> None:
     """Who has the GPU may wait to have the machine alone: whoever waits for the one holds the other back from none."""
-    machine = _own()
+    machine = _lock_of_thread()
     if machine is not None:
         machine.give()
     lock.take(alone)
@@ -95,8 +95,8 @@ def _wait_without_machine(lock: Lock, alone: bool) -> None:
 
 
 #: of each thread the machine's lock, where it has that
-_HELD = threading.local()
+_LOCKS = threading.local()
 
 
-def _own() -> Lock | None:
-    return getattr(_HELD, "lock", None)
+def _lock_of_thread() -> Lock | None:
+    return getattr(_LOCKS, "lock", None)

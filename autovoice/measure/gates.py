@@ -11,7 +11,7 @@ from autovoice.spec import ERRORS, SNR_EQUAL
 Report = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
-def held_value(parity: Mapping[str, Any], metric: str) -> float | None:
+def judged_value(parity: Mapping[str, Any], metric: str) -> float | None:
     """What a gate on `metric` looks at; None where the tensor does not have it, or it is not meaningful."""
     value: float | None = parity.get(metric)
     return parity.get("scaled_db") if value is None and metric == "snr_db" else value
@@ -22,7 +22,7 @@ def misses(parity: Mapping[str, Any], gates: Mapping[str, float]) -> dict[str, f
     return {
         metric: threshold
         for metric, threshold in gates.items()
-        if (value := held_value(parity, metric)) is not None
+        if (value := judged_value(parity, metric)) is not None
         and (value > threshold if metric in ERRORS else value < threshold)
     }
 
@@ -30,7 +30,7 @@ def misses(parity: Mapping[str, Any], gates: Mapping[str, float]) -> dict[str, f
 def worst(report: Report, metric: str) -> tuple[str, str, Mapping[str, Any]] | None:
     """(point, wire, parity) where a metric is worst; None where no tensor has it."""
     entries = [(point, wire, p) for point, wires in report.items() for wire, p in wires.items()]
-    values = {i: v for i, (_, _, p) in enumerate(entries) if (v := held_value(p, metric)) is not None}
+    values = {i: v for i, (_, _, p) in enumerate(entries) if (v := judged_value(p, metric)) is not None}
     if not values:
         return None
     pick = max if metric in ERRORS else min
@@ -40,7 +40,7 @@ def worst(report: Report, metric: str) -> tuple[str, str, Mapping[str, Any]] | N
 def least_snr(report: Report) -> float:
     """The smallest SNR, as gates look at it: 200 dB where nothing differs."""
     found = worst(report, "snr_db")
-    value = held_value(found[2], "snr_db") if found else None
+    value = judged_value(found[2], "snr_db") if found else None
     return SNR_EQUAL if value is None else value
 
 

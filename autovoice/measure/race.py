@@ -14,7 +14,7 @@ FEWEST = 5
 SECONDS = 6.0
 
 
-def raced(calls: Mapping[str, Callable[[], Any]]) -> dict[str, list[float]]:
+def timed_rounds(calls: Mapping[str, Callable[[], Any]]) -> dict[str, list[float]]:
     """Seconds of each call of each: 30 rounds, or as many as 6 s hold, but 5 at least. Nothing else runs meanwhile."""
 
     def turn() -> dict[str, float]:

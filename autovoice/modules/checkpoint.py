@@ -16,7 +16,7 @@ from autovoice.modules.checkpoint_pickle import conversion, refused_code
 from autovoice.modules.checkpoint_select import State as State
 from autovoice.modules.checkpoint_select import select
 from autovoice.plan.shards import check_shard, is_index, shards_of, weight_map
-from autovoice.terminal.overrides import given
+from autovoice.terminal.overrides import setting
 
 #: what to take out of a folder, the first that is there
 _FILES = ("*.index.json", "*.safetensors", "*.pth", "*.pt", "*.ckpt", "*.bin")
@@ -38,10 +38,10 @@ def read_checkpoint(path: Path, key: str | None = None) -> State:
 def _no_file(path: Path) -> CheckpointError:
     if path.is_dir():
         weights = [f for pattern in _FILES for f in sorted(path.glob(pattern)) if f.is_file()]
-        fix = given(PLACE, str(weights[0])) if weights else "give the path of a file in it"
+        fix = setting(PLACE, str(weights[0])) if weights else "give the path of a file in it"
         return CheckpointError(f"checkpoint '{path}' is a folder", fix)
     what = "is no regular file" if path.exists() else "does not exist"
-    fix = f"give the path of a file, or {given(PLACE, None)} for untrained weights"
+    fix = f"give the path of a file, or {setting(PLACE, None)} for untrained weights"
     return CheckpointError(f"checkpoint '{path}' {what}", fix)
 
 

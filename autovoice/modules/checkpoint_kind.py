@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 from autovoice.errors import CheckpointError
-from autovoice.terminal.overrides import given
+from autovoice.terminal.overrides import setting
 
 #: as the driver completes it
 PLACE = "component.<name>.checkpoint"
@@ -40,7 +40,9 @@ def check_kind(path: Path) -> None:
         start = file.read(64)
     if path.suffix == ".onnx":
         place = PLACE.rpartition(".")[0]
-        fix = f"give it in place of the module: ~{place}.checkpoint ~{place}.model {given(f'+{place}.onnx', str(path))}"
+        fix = (
+            f"give it in place of the module: ~{place}.checkpoint ~{place}.model {setting(f'+{place}.onnx', str(path))}"
+        )
         raise CheckpointError(f"'{path}' is an ONNX file, which holds a graph and its weights", fix)
     for magic, (what, fix) in _MAGIC.items():
         if start.startswith(magic):
@@ -50,7 +52,7 @@ def check_kind(path: Path) -> None:
         _check_zip(path)
     elif _is_tar(path):
         names = _tar_names(path)
-        fix = f"tar -xf {shlex.quote(str(path))}, and give the file of weights in it; it holds {_shown(names)}"
+        fix = f"tar -xf {shlex.quote(str(path))}, and give the file of weights in it; it holds {_format_names(names)}"
         raise CheckpointError(f"'{path}' is a tar archive, not a file of weights", fix)
 
 
@@ -73,7 +75,7 @@ def _check_zip(path: Path) -> None:
         fact = f"'{path}' is an .npz file of arrays, not a file of weights"
         raise CheckpointError(fact, _command(path, "{k: torch.from_numpy(v) for k, v in np.load({}).items()}"))
     if "data.pkl" not in inner and "data.pkl" not in names:
-        fix = f"unpack it, and give the file of weights in it; it holds {_shown(names)}"
+        fix = f"unpack it, and give the file of weights in it; it holds {_format_names(names)}"
         raise CheckpointError(f"'{path}' is a zip archive of something else, not a file of weights", fix)
 
 
@@ -87,7 +89,7 @@ def _command(path: Path, made: str) -> str:
     new = unused(path.with_suffix(".safetensors"))
     code = "import torch, numpy as np, safetensors.torch as s; s.save_file({k: v.detach().contiguous().clone() "
     code += f"for k, v in {made.replace('{}', repr(str(path)))}.items()}}, {str(new)!r})"
-    return f"python -c {shlex.quote(code)}, then {given(PLACE, str(new))}"
+    return f"python -c {shlex.quote(code)}, then {setting(PLACE, str(new))}"
 
 
 def unused(path: Path) -> Path:
@@ -117,5 +119,5 @@ def _tar_names(path: Path) -> list[str]:
     return names
 
 
-def _shown(names: list[str]) -> str:
+def _format_names(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "") if names else "nothing that can be listed"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autovoice.modules.checkpoint_kind import PLACE, unused
-from autovoice.terminal.overrides import given
+from autovoice.terminal.overrides import setting
 
 
 def refused_code(error: pickle.UnpicklingError, path: Path) -> str:
@@ -64,4 +64,4 @@ def conversion(path: Path, key: str | None) -> str:
         f"if k[i:i + 1] in ('', '.') and k[:i] in v)); s.save_file(w(g(d, {key or ''!r}), []), {str(new)!r})"
     )
     node: dict[str, Any] = {"path": str(new)} | ({"key": None} if key else {})
-    return f"python -c {shlex.quote(script)}, then {given(PLACE, node if key else str(new))}"
+    return f"python -c {shlex.quote(script)}, then {setting(PLACE, node if key else str(new))}"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from autovoice.errors import CheckpointError, choices, nearest
 from autovoice.modules.checkpoint_kind import PLACE
-from autovoice.terminal.overrides import given
+from autovoice.terminal.overrides import setting
 
 State = dict[str, Tensor]
 #: levels and state dicts that are looked at for advice
@@ -64,11 +64,11 @@ def _advice(data: Any, key: str, path: Path) -> str:
         if not key:
             return "the file nests no state dict: save the module's state_dict()"
         if any(isinstance(v, Tensor) for _, v in _items(data)):
-            return f"the file nests no state dict: leave key out, {given(f'{PLACE}.key', None)}"
+            return f"the file nests no state dict: leave key out, {setting(f'{PLACE}.key', None)}"
         return "the file nests no state dict: save the module's state_dict()"
     below = [n for n in nested if n.startswith(f"{key}.")]
     near = nearest(key, nested)
     best = (below or [n for n in nested if near.startswith(f"did you mean '{n}'")] or nested)[0]
     listed = f"available: {choices(below)}" if below else near
-    typed = given(PLACE, {"path": str(path), "key": best})
+    typed = setting(PLACE, {"path": str(path), "key": best})
     return f"set key to the state dict to load, as {typed}; {listed}"

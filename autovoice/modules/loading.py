@@ -35,7 +35,7 @@ def load_module(fields: Mapping[str, Any], files: Mapping[str, Path]) -> tuple[t
             cause, fix = cause.__cause__ or cause, f"importing {target.rpartition('.')[0]} raised this"
             _check_present(target)
         raise ExportError(
-            f"{target}({_shown(kwargs)}) cannot be made: {type(cause).__name__}: {_line(cause)}", fix
+            f"{target}({_format_arguments(kwargs)}) cannot be made: {type(cause).__name__}: {_line(cause)}", fix
         ) from e
     module = _plain(module, target)
     weights: dict[str, Any] = {"seed": fields["seed"]}
@@ -144,5 +144,5 @@ def _line(error: BaseException) -> str:
     return text.splitlines()[0] if text else "no message"
 
 
-def _shown(kwargs: Mapping[str, Any]) -> str:
+def _format_arguments(kwargs: Mapping[str, Any]) -> str:
     return ", ".join(f"{k}={v!r}" for k, v in kwargs.items())

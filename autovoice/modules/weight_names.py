@@ -14,7 +14,7 @@ from torch import Tensor
 from autovoice.errors import CheckpointError
 from autovoice.modules.checkpoint_kind import PLACE
 from autovoice.modules.checkpoint_select import State
-from autovoice.terminal.overrides import given
+from autovoice.terminal.overrides import setting
 
 #: what wraps a module puts its own name into the names of the weights, wherever it stands
 _WRAPPERS = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
@@ -110,15 +110,15 @@ def check_names(state: State, wanted: Mapping[str, Tensor], misfit: str, strict:
 def _names_fix(missing: list[str], extra: list[str], total: int, path: Path) -> str:
     index = next(iter(sorted(path.parent.glob("*.index.json"))), None) if _SHARD.fullmatch(path.name) else None
     if missing and index is not None:
-        return f"it is one file of several: {given(PLACE, str(index))}"
+        return f"it is one file of several: {setting(PLACE, str(index))}"
     prefixes = _likely_prefixes(missing, extra)
     if prefixes:
         which = f"one of the prefixes {', '.join(prefixes)}" if len(prefixes) > 1 else f"prefix='{prefixes[0]}'"
-        typed = given(PLACE, {"path": str(path), "prefix": prefixes[0]})
+        typed = setting(PLACE, {"path": str(path), "prefix": prefixes[0]})
         return f"set {which}, below which the file has the missing names: {typed}"
     if len(missing) == total:
         return "no name agrees: set key or prefix to the part of the file that holds this module"
-    typed = given(PLACE, {"path": str(path), "strict": False})
+    typed = setting(PLACE, {"path": str(path), "strict": False})
     return f"set key or prefix to the module's part of the file, or strict=false to load the names that agree: {typed}"
 
 

@@ -137,7 +137,7 @@ def _check_type(value: onnx.ValueInfoProto, declared: Mapping[str, Any], kind: s
         )
 
 
-def _said(value: onnx.ValueInfoProto) -> list[str | int]:
+def _declared_axes(value: onnx.ValueInfoProto) -> list[str | int]:
     return [d.dim_param or (d.dim_value if d.HasField("dim_value") else "dynamic") for d in _axes(value)]
 
 
@@ -158,7 +158,7 @@ def _bound(model: onnx.ModelProto, inputs: Declared) -> tuple[dict[str, str | in
         if not value.type.tensor_type.HasField("shape"):
             continue
         if len(_axes(value)) != len(want):
-            fact = f"input '{value.name}' is {_said(value)} in the ONNX file, declared {want}"
+            fact = f"input '{value.name}' is {_declared_axes(value)} in the ONNX file, declared {want}"
             raise ExportError(fact, "correct the declared shape")
         for i, (axis, name) in enumerate(zip(_axes(value), want, strict=True)):
             where = f"input '{value.name}' axis {i}"
@@ -195,7 +195,7 @@ def _doubts(
     if not value.type.tensor_type.HasField("shape"):
         return [_Unsaid(f"output '{value.name}' has no shape in the ONNX file, declared {declared}")]
     if len(_axes(value)) != len(declared):
-        fact = f"output '{value.name}' is {_said(value)} in the ONNX file, declared {declared}"
+        fact = f"output '{value.name}' is {_declared_axes(value)} in the ONNX file, declared {declared}"
         return [ExportError(fact, "correct the declared shape")]
     found = []
     for i, (axis, want) in enumerate(zip(_axes(value), declared, strict=True)):

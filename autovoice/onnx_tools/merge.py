@@ -76,10 +76,10 @@ def _check(model: onnx.ModelProto) -> None:
 def _alike(members: Sequence[Member]) -> list[Member]:
     """Copies at one opset, in which every output is made by a node."""
     least = max(opset_of(m.model) for m in members)
-    return [_made(Member(m.name, at_opset(m.model, least), m.inputs, m.outputs)) for m in members]
+    return [_with_made_outputs(Member(m.name, at_opset(m.model, least), m.inputs, m.outputs)) for m in members]
 
 
-def _made(part: Member) -> Member:
+def _with_made_outputs(part: Member) -> Member:
     """The member, each of whose outputs a node makes: one that is an input or a weight as it is, is another wire."""
     graph, taken = part.model.graph, set(_values(part.model.graph))
     made = {o for n in graph.node for o in n.output}

@@ -29,7 +29,7 @@ def with_backends(spec: BuildSpec, faults: list[Fault]) -> BuildSpec:
             c, choice = fitted(c, spec.orders[c.name], faults)
             made.append(choice)
         components.append(c)
-    return replace(spec, components=tuple(components), notes=(*told(made), *spec.notes), orders={})
+    return replace(spec, components=tuple(components), notes=(*choice_notes(made), *spec.notes), orders={})
 
 
 def fitted(c: Component, order: BackendOrder, faults: list[Fault]) -> tuple[Component, Choice]:
@@ -72,7 +72,7 @@ def why_not(c: Component) -> str | None:
     return None if here else f"{name} would build for other machines than this one"
 
 
-def told(made: Iterable[Choice]) -> tuple[str, ...]:
+def choice_notes(made: Iterable[Choice]) -> tuple[str, ...]:
     """`backend auto → onnxruntime: tensorrt is not installed here`; a line for each different choice."""
     groups: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
     for c in made:

@@ -62,13 +62,13 @@ def make_plan(graph: Graph, store: Store, steps: Sequence[Step] | None = None) -
         key, inputs, record = made.keys[step.id], made.inputs[step.id], records[step.id]
         before = last.get(step.id)
         if record is None and before is not None:  # on the same backend in the same precision, else on any
-            before = store.last_as(before, made_as(graph, step), key)
+            before = store.last_as(before, built_as(graph, step), key)
         why = ("unchanged",) if record else _why(step, key, inputs, before, records, store)
         planned.append(Planned(step, key, inputs, record, why, before["seconds"] if before else None))
     return Plan(graph, tuple(planned))
 
 
-def made_as(graph: Graph, step: Step) -> str:
+def built_as(graph: Graph, step: Step) -> str:
     """`onnxruntime-fp32`: whose last build a step is compared with, before that of any other backend and precision."""
     every = [p for c in graph.components for p in (*c.members, c)]
     names = {f"{c.backend.name}-{c.precision.name}" for c in every if step.component in ("", c.name)}
@@ -95,7 +95,7 @@ class _Keys:
                 files |= {f"{place}{name}": path for name, path in found.items()}
                 continue
             where, fix = _where(step, place), f"{_where(step, place)}=/path/to/file"
-            fact, fix = (found.fact, found.fix) if isinstance(found, AutovoiceError) else (_told(found), fix)
+            fact, fix = (found.fact, found.fix) if isinstance(found, AutovoiceError) else (_os_error_text(found), fix)
             self.faults.append(Fault(where, fact, fix))
         return step if files == step.files else replace(step, files=files)
 
@@ -153,7 +153,7 @@ def _where(step: Step, place: str) -> str:
     return place if place.startswith("calibration.") or not step.component else f"component.{step.component}.{place}"
 
 
-def _told(error: OSError) -> str:
+def _os_error_text(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}"
 
 
@@ -179,7 +179,7 @@ def _why(
 
 
 #: what only words the advice of a failure: it follows from what is told of the build
-_UNTOLD = ("about", "about_of")
+_UNREPORTED = ("about", "about_of")
 
 
 def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -188,8 +188,8 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     for part in ("fields", "tools"):
         a, b = _flat(old.get(part, {})), _flat(new.get(part, {}))
         for name in {**b, **a}:  # in the order of the configuration
-            if a.get(name) != b.get(name) and name.partition(".")[0] not in _UNTOLD:
-                found.append(f"{name} {_shown(a.get(name))} → {_shown(b.get(name))}")
+            if a.get(name) != b.get(name) and name.partition(".")[0] not in _UNREPORTED:
+                found.append(f"{name} {_format_value(a.get(name))} → {_format_value(b.get(name))}")
     for name in sorted(old["files"].keys() | new["files"].keys()):
         if old["files"].get(name) != new["files"].get(name):
             found.append(f"content of {name} changed")
@@ -208,5 +208,5 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "none" if value is None else str(value) if not isinstance(value, str) else value or "''"

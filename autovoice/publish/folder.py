@@ -16,9 +16,9 @@ from autovoice.plan.planner import Plan
 from autovoice.plan.retries import backend_options, retry_of
 from autovoice.plan.rules import engine_of
 from autovoice.plan.rules.fallback import SUFFIX
-from autovoice.plan.rules.gate_subject import by_graph, held
+from autovoice.plan.rules.gate_subject import by_graph, gate_subject
 from autovoice.plan.rules.step import export_of
-from autovoice.publish.published import is_in_place, is_whole, own_names, parts_of, place
+from autovoice.publish.contents import is_complete, is_in_place, parts_of, place, written_names
 from autovoice.runtime.manifest import NAME, SCHEMA, dump, sealed
 from autovoice.spec import Component, Precision
 from autovoice.spec.registry import loader_of
@@ -42,16 +42,16 @@ def publish(
     parts = list(parts_of(data, plan, records))
     lock = f"folder-{folder.parent.name}-{folder.name}"
     folder = folder.resolve() if folder.is_symlink() else folder
-    if is_whole(folder, data, parts) and not parts_in(folder.parent, folder.name):
+    if is_complete(folder, data, parts) and not parts_in(folder.parent, folder.name):
         return []  # a folder that cannot be written will do
     try:
         with store.lock(lock):
-            if is_whole(folder, data, parts):  # by now, or there is but something to take up
-                sweep(folder, own_names)
+            if is_complete(folder, data, parts):  # by now, or there is but something to take up
+                sweep(folder, written_names)
                 return []
             sweep_parts(folder)
             absent = [p.file for p in parts if not is_in_place(folder / p.file, p.digest)]
-            with replacing(folder, own_names) as new:
+            with replacing(folder, written_names) as new:
                 write_atomically(new / NAME, dump(data))  # first: it tells its files from the user's
                 for part in parts:
                     place(part, None if part.file in absent else folder / part.file, store, new)
@@ -113,7 +113,7 @@ def _component(graph: Graph, c: Component, records: Mapping[str, Record]) -> dic
             "delivered": build.result["delivered"],
             "kept_float32": asdict(c.precision.keep | c.keep),
             "used": _used(c, build).name,
-            **({"given": list(c.given)} if c.given else {}),
+            **({"given": list(c.prequantized)} if c.prequantized else {}),
         },
         **_parity(c, verify),
         "reference": " and ".join(references),
@@ -150,10 +150,10 @@ def _on_mismatch(c: Component, records: Mapping[str, Record]) -> dict[str, Any]:
 
 def _parity(c: Component, verify: Record | None) -> dict[str, Any]:
     """What it was held against, and what of it: the engine, or the graph that the engine was made from."""
-    one = held(c)
+    one = gate_subject(c)
     if verify is None or one is None:
         return {"parity": None, "parity_of": None, "gates": None}
-    return {"parity": verify.result["parity"], "parity_of": one.told, "gates": verify.result["gates"]}
+    return {"parity": verify.result["parity"], "parity_of": one.description, "gates": verify.result["gates"]}
 
 
 def _engine(name: str, c: Component, build: Record) -> dict[str, Any]:

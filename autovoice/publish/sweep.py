@@ -55,7 +55,7 @@ def check_objectives(names: Sequence[str], directions: Any, timed: bool) -> None
         raise AutovoiceError("objectives: nothing measures 'ms' in these builds", "timed=true, or leave it out")
 
 
-def told(found: Mapping[str, float], names: Sequence[str]) -> list[float]:
+def objective_values(found: Mapping[str, float], names: Sequence[str]) -> list[float]:
     """What a sweeper that optimises asked for. Raises AutovoiceError where a build does not have it."""
     for name in names:
         if name not in found:
@@ -83,8 +83,8 @@ def pareto(sweep: Path) -> str:
     front = {o for o, values in distinct.items() if not any(_beats(v, values, names) for v in distinct.values())}
     ordered = sorted(distinct, key=lambda o: (o not in front, distinct[o]))
     shared = set.intersection(*(set(o) for o in distinct))
-    told = {o: " ".join(one for one in o if one not in shared) for o in distinct}
-    rows = [["*" if o in front else "", *(f"{v:.4g}" for v in distinct[o]), told[o]] for o in ordered]
+    objective_values = {o: " ".join(one for one in o if one not in shared) for o in distinct}
+    rows = [["*" if o in front else "", *(f"{v:.4g}" for v in distinct[o]), objective_values[o]] for o in ordered]
     return table(["", *names, "overrides"], rows) + f"\n * on the Pareto front, {len(front)} of {len(distinct)} builds"
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from autovoice.errors import ArtefactError
-from autovoice.runtime.held import HeldFile, held_files
 from autovoice.runtime.manifest import digests_of, engines_in, read_manifest
+from autovoice.runtime.verified_files import VerifiedFile, open_files
 from autovoice.store.atomic import parts_in
 
 #: how often a folder that is switched under a reader is read again, and how long a rename is waited for
@@ -26,9 +26,9 @@ class BuiltFolder:
 
     path: Path
     manifest: Mapping[str, Any]
-    files: Mapping[str, Mapping[str, HeldFile]]
+    files: Mapping[str, Mapping[str, VerifiedFile]]
 
-    def engine(self, entry: Mapping[str, Any]) -> HeldFile:
+    def engine(self, entry: Mapping[str, Any]) -> VerifiedFile:
         return self.files[entry["file"]][entry["file"]]
 
     def check(self, entry: Mapping[str, Any]) -> None:
@@ -85,7 +85,7 @@ def _opened(path: Path) -> BuiltFolder:
 
 def _read(path: Path, descriptor: int) -> BuiltFolder:
     manifest = read_manifest(path, descriptor)
-    files = {e["file"]: held_files(path, descriptor, digests_of(e)) for e in engines_in(manifest)}
+    files = {e["file"]: open_files(path, descriptor, digests_of(e)) for e in engines_in(manifest)}
     return BuiltFolder(path, manifest, files)
 
 

@@ -78,17 +78,17 @@ class Component:
         return f"fuse.{self.name}" if self.members else f"component.{self.name}"
 
     @property
-    def given(self) -> tuple[str, ...]:
+    def prequantized(self) -> tuple[str, ...]:
         """The operators of files that are quantized already, which no precision rewrites."""
         return tuple(sorted({op for p in self.parts if p.onnx is not None for op in p.onnx.quantized}))
 
-    def as_given(self) -> Component:
+    def in_file_precision(self) -> Component:
         """Itself; or, where its file is quantized already, with that file's arithmetic in place of a lower precision.
 
         Gates know it by the precision that was asked for.
         """
         asked = self.precision
-        if not self.given or asked.type in ("float32", "tfloat32"):
+        if not self.prequantized or asked.type in ("float32", "tfloat32"):
             return self
         return replace(self, precision=replace(_AS_EXPORTED, name=asked.name, gates=asked.judged_as), quantize=None)
 

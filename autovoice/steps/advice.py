@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from autovoice.measure.gates import Report, held_value, misses, worst
+from autovoice.measure.gates import Report, judged_value, misses, worst
 from autovoice.spec import ERRORS
 
 #: (report, metric, threshold) → the second line of an error
@@ -75,7 +75,7 @@ def _end_to_end(about: Mapping[str, About], report: Report, metric: str, thresho
 def _loosened(scope: str, about: About, report: Report, metric: str) -> str:
     """`gate.component.snr_db.int8=18.2`: the threshold that is just met."""
     found = worst(report, metric)
-    value = held_value(found[2], metric) if found else None
+    value = judged_value(found[2], metric) if found else None
     assert value is not None
     return f"gate.{scope}.{metric}.{about['gate']}={_rounded(value, up=metric in ERRORS)}"
 

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from autovoice.backends.base import Shared, naming, read_by, session_of, timed_call
-from autovoice.measure.race import raced
+from autovoice.measure.race import timed_rounds
 from autovoice.steps.context import Context
 from autovoice.steps.points import load_point
 
@@ -27,7 +27,7 @@ def run(context: Context) -> dict[str, Any]:
             with naming(name):
                 got = session.run(read_by(session, feeds))
             wires |= {c["outputs"][local]["wire"]: value for local, value in got.items()}
-        times = raced(calls)
+        times = timed_rounds(calls)
     rounds = len(next(iter(times.values())))
     whole = [sum(t[i] for t in times.values()) for i in range(rounds)]
     each = {name: round(1000 * median(t), 4) for name, t in times.items()}

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from autovoice.backends.base import session_of, timed_call
-from autovoice.measure.race import raced
+from autovoice.measure.race import timed_rounds
 from autovoice.steps.context import Context
 from autovoice.steps.points import feeds_at
 from autovoice.store.atomic import RECORD, link_or_copy
@@ -31,7 +31,7 @@ def run(context: Context) -> dict[str, Any]:
         for name, role in roles.items():
             session = stack.enter_context(session_of(fields["backend"], context.needs[role], fields["outputs"]))
             calls[name] = timed_call(session, feeds)
-        times = raced(calls)
+        times = timed_rounds(calls)
     ms = {name: round(1000 * median(t), 4) for name, t in times.items()}
     result = {"point": "opt", "rounds": len(times[lowered]), "ms": ms, "ratio": round(ms[lowered] / ms[higher], 4)}
     return result | (_chosen(context, roles, ms) if fields["choose"] else {})

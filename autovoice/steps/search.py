@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autovoice.measure.gates import held_value, misses
+from autovoice.measure.gates import judged_value, misses
 from autovoice.measure.parity import largest_input
 from autovoice.measure.trial import Trial
 from autovoice.spec import SNR_EQUAL
@@ -33,7 +33,7 @@ def run(context: Context) -> dict[str, Any]:
     nodes = [r for r in ranking if r["chosen"]]
     order = sorted(nodes, key=lambda r: (-noise(r) / max(r["macs"], 1), r["node"]))
     judge = _Judge(context, trial_of(context), [r["node"] for r in nodes])
-    excluded = _given_back(_prefix(order, judge), judge, fields["evaluations"])
+    excluded = _restored(_prefix(order, judge), judge, fields["evaluations"])
     share = 1 - sum(r["macs"] for r in excluded) / max(sum(r["macs"] for r in ranking), 1)
     names = [r["node"] for r in excluded]
     own = _own_weights(ranking)
@@ -105,7 +105,7 @@ class _Judge:
             found = parities(wires, load_point(needs["reference"], point), point, known)
             entries += [{"wire": w, "point": point, **p} for w, p in found.items()]
         missed = [e for e in entries if misses(e, fields["gates"])]
-        levels = [SNR_EQUAL if (db := held_value(e, "snr_db")) is None else db for e in entries]
+        levels = [SNR_EQUAL if (db := judged_value(e, "snr_db")) is None else db for e in entries]
         at = levels.index(min(levels))
         told = {k: entries[at][k] for k in ("wire", "point", "cosine")} | {"snr_db": levels[at]}
         return {"excluded": sorted(excluded), "met": not missed, "worst": told}
@@ -123,7 +123,7 @@ def _prefix(order: Ranking, judge: Callable[[Sequence[str]], Mapping[str, Any]])
     return list(order[:high])
 
 
-def _given_back(excluded: list[Mapping[str, Any]], judge: _Judge, evaluations: int) -> list[Mapping[str, Any]]:
+def _restored(excluded: list[Mapping[str, Any]], judge: _Judge, evaluations: int) -> list[Mapping[str, Any]]:
     """What of it must really stay excluded, the most expensive tried first; all of it where that is not enough."""
     if not judge([r["node"] for r in excluded])["met"]:
         return excluded

@@ -13,7 +13,7 @@ import numpy as np
 from autovoice.backends.base import on_host, session_of
 from autovoice.errors import GateError
 from autovoice.measure.audio import audio_distances, shortest
-from autovoice.measure.gates import Report, held_value, meaningless, misses, worst
+from autovoice.measure.gates import Report, judged_value, meaningless, misses, worst
 from autovoice.measure.parity import compare, largest_input, pooled_axes, pooled_cosine
 from autovoice.spec import AUDIO_METRICS, ERRORS
 from autovoice.steps.advice import Advice, component_advice
@@ -130,7 +130,7 @@ def judge(report: Report, gates: Mapping[str, float], advice: Advice) -> None:
         point, wire, parity = found
         if misses(parity, {metric: threshold}):
             sign = "≤" if metric in ERRORS else "≥"
-            value = held_value(parity, metric)
+            value = judged_value(parity, metric)
             assert value is not None
             scaled = ", as error against the largest input: the reference is zero" if parity[metric] is None else ""
             raise GateError(

@@ -58,7 +58,7 @@ class Header:
     def nbytes(self) -> int:
         return prod(self.shape) * self.dtype.itemsize
 
-    def stand_in(self) -> np.ndarray:
+    def placeholder(self) -> np.ndarray:
         """Zeros of this shape and type that take no memory, for checks of these two alone."""
         return np.broadcast_to(np.zeros((), self.dtype), self.shape)
 

@@ -38,7 +38,7 @@ def atomic_file(
     if parents:
         path.parent.mkdir(parents=True, exist_ok=True)
     sweep_parts(path.parent, path.name)
-    part, file = _held_part(path)
+    part, file = _locked_part(path)
     try:
         with file:  # held until it has its name
             yield file
@@ -99,7 +99,7 @@ def _stem(name: str) -> str:
     return os.fsdecode(os.fsencode(name)[:245])
 
 
-def _held_part(path: Path) -> tuple[Path, BinaryIO]:
+def _locked_part(path: Path) -> tuple[Path, BinaryIO]:
     """A new part, held by its open file for as long as it is written."""
     while True:
         part = part_of(path)
@@ -155,7 +155,7 @@ def is_part(path: Path) -> bool:
     return _PART.fullmatch(path.name) is not None
 
 
-def whole_of(part: Path) -> Path:
+def target_of(part: Path) -> Path:
     """What a part was to become."""
     named = _PART.fullmatch(part.name)
     assert named is not None

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from autovoice.errors import StoreError
-from autovoice.store.atomic import make_folder, part_of, parts_in, whole_of
+from autovoice.store.atomic import make_folder, part_of, parts_in, target_of
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -77,7 +77,7 @@ def sweep(folder: Path, own: Own) -> None:
 
 def remove_left(left: Path, own: Own) -> None:
     """The same for one that is left where the folder itself may be gone: it comes back if it holds the user's files."""
-    folder = whole_of(left)
+    folder = target_of(left)
     names = own(left)
     others = [n for n in os.listdir(left) if n not in names and not _is_part(n, names)]
     if folder.is_dir():

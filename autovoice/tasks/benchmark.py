@@ -24,7 +24,7 @@ from autovoice.dims.expressions import evaluate
 from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
 from autovoice.machine.sharing import machine, machine_shared
 from autovoice.measure.bench import Timing, timed
-from autovoice.plan.rules.baseline import Contender, contender_steps, loaded_as
+from autovoice.plan.rules.baseline import Baseline, baseline_steps, loaded_as
 from autovoice.plan.rules.step import outputs_of
 from autovoice.runtime.pipeline import Pipeline
 from autovoice.spec import BuildSpec, Component, Dim
@@ -44,7 +44,7 @@ class Settings:
     sizes: tuple[dict[str, int], ...]
     warm_up: int
     runs: int
-    against: tuple[Contender, ...]
+    against: tuple[Baseline, ...]
 
 
 def run(invocation: Invocation) -> int:
@@ -62,7 +62,7 @@ def run(invocation: Invocation) -> int:
             found[contender.name] = _against(invocation, contender, wires, settings)
         except (BuildFailed, AutovoiceError) as e:
             notes.append(f" note: no {contender.name}: {str(e).splitlines()[0]}")
-    print(_shown(settings, found, [c.name for c in invocation.graph.components]))
+    print(_format_table(settings, found, [c.name for c in invocation.graph.components]))
     say(*notes, f" {_where()}, medians of {settings.runs} calls after {settings.warm_up}, in ms")
     path = folder / "benchmark.json"
     write_atomically(path, json.dumps(_data(settings, found) | {"in_place": list(in_place)}, indent=1).encode() + b"\n")
@@ -86,7 +86,7 @@ def read(invocation: Invocation) -> Settings:
         r.fault("runs", f"warm_up {warm_up}, runs {runs}", "at least 1 of each")
     reader = SpecReader(invocation.data, invocation.lookup)
     against = tuple(
-        _contender(reader, name, c) for name, c in r.children("against", "{backend: torch, precision: fp32}")
+        _baseline(reader, name, c) for name, c in r.children("against", "{backend: torch, precision: fp32}")
     )
     r.done()
     if faults + reader.faults:
@@ -105,9 +105,9 @@ def _check_sizes(r: Reader, name: str, values: Sequence[Any], dims: Mapping[str,
             r.fault(f"sizes.{name}", f"{v!r} is outside the built profile {low} … {high}", f"dims.{name}.max=…")
 
 
-def _contender(reader: SpecReader, name: str, r: Reader) -> Contender:
+def _baseline(reader: SpecReader, name: str, r: Reader) -> Baseline:
     backend, precision = r.take("backend", str), r.take("precision", str)
-    made = Contender(
+    made = Baseline(
         name,
         reader.named("backend", backend, r.path("backend"), reader.backend),
         reader.named("precision", precision, r.path("precision"), reader.precision),
@@ -165,11 +165,11 @@ def _own(pipeline: Pipeline, wires: Arrays, feeds: Arrays, settings: Settings) -
 
 
 def _against(
-    invocation: Invocation, contender: Contender, wires: Mapping[int, Arrays], settings: Settings
+    invocation: Invocation, contender: Baseline, wires: Mapping[int, Arrays], settings: Settings
 ) -> list[dict[str, Timing]]:
     graph = invocation.graph
     parts = graph.parts if contender.backend.from_module else graph.components  # modules are never merged
-    steps = [contender_steps(graph, c, contender) for c in parts]
+    steps = [baseline_steps(graph, c, contender) for c in parts]
     records = run_steps(invocation, [s for group in steps for s in group])
     folders = {c.name: invocation.store.folder(records[g[-1].id].key) for c, g in zip(parts, steps, strict=True)}
     with machine_shared(), Shared() as shared, ExitStack() as stack:
@@ -220,7 +220,7 @@ def _chain(parts: Sequence[Component], sessions: Mapping[str, Session], wires: A
 # -- what is told --------------------------------------------------------------------------------
 
 
-def _shown(settings: Settings, found: Mapping[str, Sequence[Mapping[str, Timing]]], names: Iterable[str]) -> str:
+def _format_table(settings: Settings, found: Mapping[str, Sequence[Mapping[str, Timing]]], names: Iterable[str]) -> str:
     others = [n for n in found if n != "autovoice"]
     rows = []
     for i, sizes in enumerate(settings.sizes):

@@ -12,11 +12,11 @@ from autovoice.plan.retries import backend_options, retry_of
 from autovoice.plan.rules import engine_of
 from autovoice.plan.rules.environment import runs_here
 from autovoice.plan.rules.fallback import SUFFIX
-from autovoice.plan.rules.gate_subject import by_graph, held
+from autovoice.plan.rules.gate_subject import by_graph, gate_subject
 from autovoice.plan.rules.step import export_of
 from autovoice.spec import AUDIO_METRICS, SNR_EQUAL, Component
 from autovoice.store.artefacts import Record
-from autovoice.tasks.plan import headline, shown
+from autovoice.tasks.plan import format_plan, headline
 from autovoice.terminal.escape import escaped, say
 from autovoice.terminal.table import megabytes, seconds, table
 
@@ -34,7 +34,7 @@ def build_and_tell(invocation: Invocation) -> Built:
         working, existed = bool(invocation.plan.to_run), invocation.folder.is_dir()
         if working:
             store.prepare()  # where it cannot be written, that is all there is to tell
-            print(f"{headline(invocation)}\n\n{shown(invocation.plan, only_runs=True)}\n", flush=True)
+            print(f"{headline(invocation)}\n\n{format_plan(invocation.plan, only_runs=True)}\n", flush=True)
         built = build(invocation)
     manifest = built.folder / "manifest.json"
     if working:
@@ -86,7 +86,7 @@ def _delivered(c: Component, record: Mapping[str, Any]) -> str:
         return f"{_delivered(c.settled, record)}, by policy"
     kind, unit = ("heavy", "Conv/MatMul") if c.quantized else ("file", record["delivered"].get("unit", "nodes"))
     counts = record["delivered"].get(kind, record["delivered"]["file"])
-    if c.given:  # whatever was asked, it is what it was
+    if c.prequantized:  # whatever was asked, it is what it was
         told = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
         return f"as it is: {told or 'no'} {unit}"
     if c.precision.type == "tfloat32":  # a way to multiply float32, which no tool tells of a layer
@@ -161,7 +161,7 @@ def _elsewhere(components: Iterable[Component], built: Built) -> Iterator[str]:
     every = list(components)
     for c in (c for c in every if not runs_here(c)):
         targets = ", ".join(built.records[engine_of(c)].inputs["fields"]["environment"]["compute_capabilities"])
-        one = held(c)
+        one = gate_subject(c)
         what = "run or measure them" if one else "run, measure or gate them"
         instead = f"; {one.backend.name} ran the graphs that they were made from" if one else ""
         told.setdefault((targets, f"{what}{instead}"), []).append(c.name)
@@ -203,7 +203,7 @@ def _notes(c: Component, built: Built) -> Iterator[str]:
         yield f" note: {c.name}: the builder put none of {sum(heavy.values())} Conv/MatMul in {precision.type}; {fix}"
     if record["delivered"].get("told_by") == "inspector" and (hidden := record["delivered"].get("untold")):
         yield f" note: {c.name}: the inspector does not tell the type of {hidden} convolutions and products"
-    nothing = (c.quantized and precision.type not in heavy) or c.given
+    nothing = (c.quantized and precision.type not in heavy) or c.prequantized
     if executed and precision.type not in executed and not nothing and "chosen" not in record:
         others = " and ".join(sorted(executed))
         yield f" note: {c.backend.name} here computes {precision.name} files in {others}, between casts"

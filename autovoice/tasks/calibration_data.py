@@ -15,8 +15,8 @@ from autovoice.calibration.dataset.write import Candidates, candidate_steps, can
 from autovoice.command.builds import run_steps
 from autovoice.command.invocation import Invocation
 from autovoice.config.choices import ChoiceReader
-from autovoice.config.compose import own_tree
-from autovoice.config.experiment import shown
+from autovoice.config.compose import user_tree
+from autovoice.config.experiment import relative_path
 from autovoice.config.reader import Reader
 from autovoice.config.task_options import EVERY
 from autovoice.errors import ConfigError, Fault, nearest
@@ -27,7 +27,7 @@ from autovoice.store.output import Output
 from autovoice.tasks.plan import tell
 from autovoice.tasks.run import output_of
 from autovoice.terminal.escape import say
-from autovoice.terminal.overrides import given
+from autovoice.terminal.overrides import setting
 from autovoice.terminal.table import megabytes
 
 EXAMPLE = "autovoice task=calibration_data input=my_recordings/ output=data.npz samples=100"
@@ -143,16 +143,16 @@ def _calibration(invocation: Invocation, request: Request) -> Calibration:
     return replace(spec, name=_NAME, source=Target(spec.source.path, kwargs), min_samples=least)
 
 
-def _undrawable(spec: Calibration, given: str | None) -> Iterator[Fault]:
+def _undrawable(spec: Calibration, setting: str | None) -> Iterator[Fault]:
     fix = "calibration=speech, or another that has a `source:` and level: pipeline"
     if spec.source is None:
         yield Fault("calibration", f"'{spec.name}' has no source to draw samples from", fix)
     elif spec.level != "pipeline":
         yield Fault("calibration", f"'{spec.name}' has samples of single components (level {spec.level})", fix)
     takes = parameters_of(spec.source.path) if spec.source is not None else None
-    if given is not None and takes is not None and "files" not in takes:
+    if setting is not None and takes is not None and "files" not in takes:
         yield Fault("input", f"the source of calibration '{spec.name}' reads no files", "input=null, or " + fix)
-    where = "calibration.files" if given is None else "input"
+    where = "calibration.files" if setting is None else "input"
     for fact in spec.absent:
         yield Fault(where, fact, f"{where}=/path/to/file, a folder or a pattern")
 
@@ -196,10 +196,10 @@ def _about(
 
 def _use(invocation: Invocation, request: Request) -> str:
     """The command that builds with the data."""
-    tree = own_tree()
-    words = ["autovoice", *([] if tree is None else ["--config-dir", shown(tree)])]
+    tree = user_tree()
+    words = ["autovoice", *([] if tree is None else ["--config-dir", relative_path(tree)])]
     words += [*_kept(invocation), "precision=int8", "calibration=npz"]
-    return f"{shlex.join(words)} {given('calibration.files', str(request.output))}"
+    return f"{shlex.join(words)} {setting('calibration.files', str(request.output))}"
 
 
 def _kept(invocation: Invocation) -> Iterator[str]:

@@ -14,7 +14,7 @@ from autovoice.config.choices import ChoiceReader
 from autovoice.config.reader import Reader
 from autovoice.errors import AutovoiceError, ConfigError, first_line
 from autovoice.machine.gpus import gpus, why_none
-from autovoice.plan.auto import first_fit, told
+from autovoice.plan.auto import choice_notes, first_fit
 from autovoice.plan.code import tool_version
 from autovoice.plan.rules.environment import environment
 from autovoice.spec import RUNS_HERE
@@ -103,7 +103,7 @@ def _backends(invocation: Invocation) -> Iterator[tuple[str, str]]:
     precision = reader.choice(Reader({}, "", reader.faults), "precision", reader.precision)
     if reader.faults:
         raise ConfigError(reader.faults)
-    yield f"backend={_CHOICE}", told([first_fit(precision, order)])[0].removeprefix(f"backend {_CHOICE} ")
+    yield f"backend={_CHOICE}", choice_notes([first_fit(precision, order)])[0].removeprefix(f"backend {_CHOICE} ")
 
 
 def _stated(key: str, value: Any) -> str:

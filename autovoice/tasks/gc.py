@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autovoice.command.invocation import Invocation
 from autovoice.errors import ArtefactError
-from autovoice.publish.published import own_names
+from autovoice.publish.contents import written_names
 from autovoice.runtime.manifest import NAME, read_manifest
 from autovoice.store.artefacts import Store, store_error
 from autovoice.store.atomic import is_part, left_in
@@ -76,7 +76,7 @@ def _remove(path: Path, store: Store) -> None:
     """A folder that another one took the place of may hold files of the user's, which come back."""
     try:
         if path.is_dir() and is_part(path):
-            remove_left(path, own_names)
+            remove_left(path, written_names)
             return
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     except OSError as e:

@@ -27,7 +27,7 @@ def run(invocation: Invocation) -> int:
     wanted = invocation.settings.targets or [c.name for c in invocation.graph.components]
     chosen = [c for c in invocation.graph.components if c.name in wanted]
     records = {c.name: _record(invocation, c, built[engine_of(c)]) for c in chosen}
-    print("\n\n".join("\n".join(_told(invocation, c, records[c.name])) for c in chosen))
+    print("\n\n".join("\n".join(_format_engine(invocation, c, records[c.name])) for c in chosen))
     return 0
 
 
@@ -38,7 +38,7 @@ def _record(invocation: Invocation, c: Component, planned: Planned) -> Record:
     return planned.record
 
 
-def _told(invocation: Invocation, c: Component, record: Record) -> Iterator[str]:
+def _format_engine(invocation: Invocation, c: Component, record: Record) -> Iterator[str]:
     delivered = record.result["delivered"]
     by = f", told by the {delivered['told_by']}" if "told_by" in delivered else ""
     yield escaped(f"{c.name}: {record.result['engine']}, {c.backend.name}, asked {c.precision.name}{by}")

@@ -14,7 +14,7 @@ from autovoice.terminal.escape import escaped, lines, say
 
 def run(invocation: Invocation) -> int:
     print(headline(invocation))
-    print(shown(invocation.plan))
+    print(format_plan(invocation.plan))
     return 0
 
 
@@ -31,7 +31,7 @@ def tell(graph: Graph) -> None:
         say(*graph.spec.notes)
 
 
-def shown(plan: Plan, only_runs: bool = False) -> str:
+def format_plan(plan: Plan, only_runs: bool = False) -> str:
     """A block a component: its steps, run or reuse, and why; steps with the same reason share a line.
 
     With `only_runs`, what is reused is left out, and a component with nothing to run takes one line.
@@ -43,8 +43,8 @@ def shown(plan: Plan, only_runs: bool = False) -> str:
     names = max((len(line[0]) for _, rows in blocks for line in rows), default=0)
     text = []
     for name, rows in blocks:
-        shown = [f"{steps:<{names}}  {verb:<5}  {why}" for steps, verb, why in rows] or ["nothing to do"]
-        text += [_cut(f" {name if i == 0 else '':<{wide}}  {line}") for i, line in enumerate(shown)]
+        format_plan = [f"{steps:<{names}}  {verb:<5}  {why}" for steps, verb, why in rows] or ["nothing to do"]
+        text += [_cut(f" {name if i == 0 else '':<{wide}}  {line}") for i, line in enumerate(format_plan)]
     return "\n".join(text)
 
 

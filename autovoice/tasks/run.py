@@ -63,7 +63,7 @@ def _feeds(path: Path, archive: Archive, pipeline: Pipeline) -> dict[str, np.nda
     if nameless:
         fact = f"{path}: has '{nameless[0]}', an array saved without a name"
         raise FeedError(fact, named(path, nameless, pipeline.input_names))
-    pipeline.check({name: header.stand_in() for name, header in headers.items()})
+    pipeline.check({name: header.placeholder() for name, header in headers.items()})
     return {name: archive.read(name) for name in archive.names}
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from autovoice.command.builds import result_of, run_steps
 from autovoice.command.invocation import Invocation
-from autovoice.config.compose import conf_dir, own_tree
+from autovoice.config.compose import conf_dir, user_tree
 from autovoice.config.experiment import usage
 from autovoice.errors import AutovoiceError, ConfigError, Fault
 from autovoice.plan.rules.search import search_steps
@@ -23,7 +23,7 @@ from autovoice.tasks.plan import tell
 from autovoice.tasks.run import output_of
 from autovoice.tasks.sensitivity import quantized
 from autovoice.terminal.escape import escaped, say
-from autovoice.terminal.overrides import given
+from autovoice.terminal.overrides import setting
 
 
 def run(invocation: Invocation) -> int:
@@ -37,8 +37,8 @@ def run(invocation: Invocation) -> int:
     with invocation.store.in_use():
         records = run_steps(invocation, steps)
         results = {c.name: _result(invocation, records[f"{c.name}.search"].key) for c in components}
-    lines = [told(c, results[c.name]) for c in components]
-    missed = [told(c, results[c.name]) for c in components if not results[c.name]["met"]]
+    lines = [summary(c, results[c.name]) for c in components]
+    missed = [summary(c, results[c.name]) for c in components if not results[c.name]["met"]]
     if missed:
         fact = f"no exclusion meets the gate: {'; '.join(missed)}"
         raise AutovoiceError(fact, "gate.component asks for more than the component gives with nothing quantized")
@@ -55,11 +55,11 @@ def _output(invocation: Invocation) -> Output:
         raise ConfigError([Fault("output", "task=search needs a file to write to", fix)])
     if path.suffix != ".yaml":
         raise ConfigError(
-            [Fault("output", f"{path} is no .yaml file", given("output", str(path.with_suffix(".yaml"))))]
+            [Fault("output", f"{path} is no .yaml file", setting("output", str(path.with_suffix(".yaml"))))]
         )
     if (conf_dir() / "experiment" / path.name).exists():
         fact = f"the shipped experiment '{path.stem}' would hide a file of that name"
-        raise ConfigError([Fault("output", fact, given("output", str(path.with_stem(f"my_{path.stem}"))))])
+        raise ConfigError([Fault("output", fact, setting("output", str(path.with_stem(f"my_{path.stem}"))))])
     output = output_of(invocation, {})
     output.check()
     return output
@@ -70,7 +70,7 @@ def _result(invocation: Invocation, key: str) -> dict[str, Any]:
     return found
 
 
-def told(c: Component, result: Mapping[str, Any]) -> str:
+def summary(c: Component, result: Mapping[str, Any]) -> str:
     """`vocoder: 5 of 78 nodes stay in floating point, 96.3% of the work is int8: 17.0 dB → 22.4 dB (max), 14 tried`."""
     left, every = len(result["excluded"]), len(result["excluded"]) + len(result["quantized"])
     before, after = result["before"], result["worst"]
@@ -104,4 +104,4 @@ def _policy(c: Component, result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _command(target: Path, invocation: Invocation) -> str:
-    return usage(target, own_tree(), invocation.overrides)
+    return usage(target, user_tree(), invocation.overrides)

@@ -27,7 +27,7 @@ def run(invocation: Invocation) -> int:
         for c in components:
             folder = invocation.store.folder(records[f"{c.name}.sensitivity"].key)
             used = records[f"{c.name}.sensitivity"].result["samples"]
-            print(shown(c.name, result_of(folder / RANKING), used), flush=True)
+            print(format_ranking(c.name, result_of(folder / RANKING), used), flush=True)
             say(str(folder / RANKING), "")
     return 0
 
@@ -67,7 +67,7 @@ def _check_whole(invocation: Invocation) -> None:
         raise ConfigError(faults)
 
 
-def shown(name: str, ranking: Sequence[Mapping[str, Any]], samples: int) -> str:
+def format_ranking(name: str, ranking: Sequence[Mapping[str, Any]], samples: int) -> str:
     """A row a node: how much it hurts alone, and what keeping it in floating point would cost."""
     if not ranking:
         return escaped(f" {name}: nothing to quantize")

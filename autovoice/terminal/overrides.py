@@ -47,7 +47,7 @@ def word(text: str) -> str:
     return "$'" + _CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}", plain) + "'"
 
 
-def given(path: str, value: Any) -> str:
+def setting(path: str, value: Any) -> str:
     """The override that sets `path` to this very value, as it is typed."""
     return override(path, written(value))
 

@@ -316,14 +316,14 @@ def test_a_pipeline_without_its_package(project: Path) -> None:
 def test_files_of_the_other_ending_are_told_and_moved(project: Path) -> None:
     file = project / "conf" / "precision" / "mine.yml"
     file.write_text((project / "conf" / "precision" / "half.yaml").read_text())
-    from autovoice.config.compose import told
+    from autovoice.config.compose import warnings_of_tree
 
-    (line,) = told(Path("conf"))
+    (line,) = warnings_of_tree(Path("conf"))
     fact, fix = refusal([OWN, "precision=mine"]).splitlines()
     assert fact.startswith("precision=mine: no such option")
     assert line.startswith("conf/precision/mine.yml is not read, files of a tree end in .yaml: mv ")
     assert os.system(fix.strip()) == 0
-    assert told(Path("conf")) == []
+    assert warnings_of_tree(Path("conf")) == []
     assert "no such option" not in refusal([OWN, "precision=mine"])
 
 

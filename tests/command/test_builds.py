@@ -145,7 +145,7 @@ def test_with_everything_built_nothing_is_written(project: Path, monkeypatch: py
     for target in (
         "autovoice.store.switch.make_folder",
         "autovoice.store.artefacts.make_folder",
-        "autovoice.store.atomic._held_part",
+        "autovoice.store.atomic._locked_part",
     ):
         monkeypatch.setattr(target, refuse)
     with one.store.in_use():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from autovoice.config.compose import compose, conf_dir, told
+from autovoice.config.compose import compose, conf_dir, warnings_of_tree
 from autovoice.errors import AutovoiceError, ConfigError
 from autovoice.graph.wiring import Graph
 from autovoice.spec import Component, Target
@@ -152,8 +152,10 @@ def test_own_options_are_offered_beside_the_shipped_ones(mine: Path) -> None:
 
 def test_a_user_file_that_the_shipped_tree_hides_is_reported(mine: Path) -> None:
     write_tree(mine, {"precision/fp16.yaml": "name: mine", "gate/fp16.yaml": ""})
-    assert told(mine) == [f"{mine}/precision/fp16.yaml is hidden by the shipped file of that name; rename it"]
-    assert told(None) == []
+    assert warnings_of_tree(mine) == [
+        f"{mine}/precision/fp16.yaml is hidden by the shipped file of that name; rename it"
+    ]
+    assert warnings_of_tree(None) == []
 
 
 def test_config_dir_that_is_not_there(tmp_path: Path) -> None:

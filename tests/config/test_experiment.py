@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autovoice.config.compose import compose, own_tree
+from autovoice.config.compose import compose, user_tree
 from autovoice.config.experiment import usage
 from tests.builders import write_tree
 
@@ -47,7 +47,7 @@ def test_the_command_finds_the_file(here: Path, file: str, own: bool) -> None:
         "seed=5",
         "dims.batch.max=3" if not own else "+a=1",
     ]
-    option, folder, *arguments = typed(usage(Path(file), own_tree(), overrides))
+    option, folder, *arguments = typed(usage(Path(file), user_tree(), overrides))
     assert option == "--config-dir"
     data = compose(Path(folder), arguments).data
     assert (data["workers"], data["task"], data["targets"]) == (7, "build", [])

@@ -226,11 +226,13 @@ def test_a_backend_that_runs_modules_runs_none_of_several() -> None:
 
 
 def test_a_file_that_is_quantized_already_is_fused_with_nothing_that_is_to_be_quantized() -> None:
-    given = quantized("b", ["a_out"], model=None, onnx=OnnxFile(Path("b.onnx"), (), ("MatMulInteger",))).as_given()
+    given = quantized(
+        "b", ["a_out"], model=None, onnx=OnnxFile(Path("b.onnx"), (), ("MatMulInteger",))
+    ).in_file_precision()
     assert faults_of(quantized("a"), given, both=("a", "b")) == [
         "fuse.both: b: a file that is quantized already cannot be fused with components to be quantized\n"
         "  leave it out of the group, or precision=fp32"
     ]
-    in_float32 = replace(given, precision=FP32, backend=ORT, gate=GATE).as_given()
+    in_float32 = replace(given, precision=FP32, backend=ORT, gate=GATE).in_file_precision()
     (c,) = merged(component("a"), replace(in_float32, calibration=component("a").calibration), both=("a", "b"))
-    assert c.given == ("MatMulInteger",)
+    assert c.prequantized == ("MatMulInteger",)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from autovoice.measure.gates import held_value, least_snr, meaningless, worst
+from autovoice.measure.gates import judged_value, least_snr, meaningless, worst
 
 NOTHING: dict[str, Any] = {"snr_db": None, "cosine": None, "scaled_db": 130.0}
 REPORT: dict[str, dict[str, dict[str, Any]]] = {
@@ -21,9 +21,9 @@ def test_where_a_metric_is_worst() -> None:
 
 
 def test_what_a_gate_looks_at_where_a_ratio_means_nothing() -> None:
-    assert held_value(NOTHING, "snr_db") == 130
-    assert held_value(NOTHING, "cosine") is None
-    assert held_value({}, "snr_db") is None
+    assert judged_value(NOTHING, "snr_db") == 130
+    assert judged_value(NOTHING, "cosine") is None
+    assert judged_value({}, "snr_db") is None
 
 
 @pytest.mark.parametrize(

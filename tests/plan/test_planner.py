@@ -13,7 +13,7 @@ from autovoice.errors import ConfigError
 from autovoice.graph.wiring import Graph
 from autovoice.plan import code
 from autovoice.plan import planner as plan_module
-from autovoice.plan.planner import Plan, changed, made_as, make_plan
+from autovoice.plan.planner import Plan, built_as, changed, make_plan
 from autovoice.spec import Checkpoint, Target
 from autovoice.store.artefacts import Record, Store
 from tests.builders import FP16, FRAMES, component, composed_graph, forget_sources, graph_of, write_tree
@@ -45,7 +45,7 @@ def built(plan: Plan, store: Store, ids: Sequence[str] | None = None) -> dict[st
             work = store.workplace(p.key)
             (work / "out.bin").write_bytes(p.key.encode())
             records[p.step.id] = store.commit(p.key, work, p.inputs, {}, 2.0)
-    names = {p.step.id: made_as(plan.graph, p.step) for p in plan.steps}
+    names = {p.step.id: built_as(plan.graph, p.step) for p in plan.steps}
     store.save_last(plan.graph.spec.pipeline.name, records, names)
     return records
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from autovoice.errors import ArtefactError, AutovoiceError, StoreError
-from autovoice.publish.sweep import FILE, check_objectives, objectives, pareto, prepare, save, told
+from autovoice.publish.sweep import FILE, check_objectives, objective_values, objectives, pareto, prepare, save
 from autovoice.runtime.manifest import NAME, dump, sealed
 from tests.folders import entry, manifest
 
@@ -72,9 +72,9 @@ def test_of_engines_that_cannot_run_here_the_size_alone_is_known(tmp_path: Path)
     data = json.loads((folder / NAME).read_bytes())
     (folder / NAME).write_bytes(dump(sealed({**data, "end_to_end": None})))
     assert objectives(folder) == {"megabytes": 0.001}
-    assert told({"megabytes": 0.001}, ["megabytes"]) == [0.001]
+    assert objective_values({"megabytes": 0.001}, ["megabytes"]) == [0.001]
     with pytest.raises(AutovoiceError, match=r"nothing measured 'snr_db' of this build, .*\n  leave it out, or "):
-        told({"megabytes": 0.001}, ["megabytes", "snr_db"])
+        objective_values({"megabytes": 0.001}, ["megabytes", "snr_db"])
 
 
 def test_the_objectives_of_a_folder_that_was_not_built(tmp_path: Path) -> None:

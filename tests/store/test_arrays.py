@@ -151,7 +151,7 @@ def test_shape_and_type_are_known_before_the_values(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X)
     with ArrayFile(tmp_path / "x.npy") as file:
         assert file.header == Header((3, 4), np.dtype(np.float32), False)
-        stand_in = file.header.stand_in()
+        stand_in = file.header.placeholder()
         assert (stand_in.shape, stand_in.dtype, stand_in.strides) == ((3, 4), np.float32, (0, 0))
 
 

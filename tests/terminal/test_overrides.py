@@ -10,7 +10,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from autovoice.terminal.overrides import given, nameable, override, word, written
+from autovoice.terminal.overrides import nameable, override, setting, word, written
 
 TEXTS = (
     *("ckpt/epoch=9-step=10.ckpt", "my models/net (1).pt", "~/net.pt", "é.pt", "a,b", "{a}", "[a].pt", "a:b", "it's"),
@@ -29,14 +29,14 @@ def through_hydra(text: str) -> Any:
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda t: t[:20])
 def test_any_text_arrives_as_it_is(text: str) -> None:
-    (typed,) = shlex.split(given("k.x", text))
+    (typed,) = shlex.split(setting("k.x", text))
     assert through_hydra(typed) == text
 
 
 def test_a_shell_reads_it_too() -> None:
     """Control characters among it, which only a shell's own escapes bring onto one line."""
     texts = [*TEXTS, "a\nb", "\t", "a\n'\\\"b"]
-    words = [given("k.x", text) for text in texts]
+    words = [setting("k.x", text) for text in texts]
     assert not any("\n" in w for w in words)
     script = f"printf '%s\\0' {' '.join(words)}"
     out = subprocess.run(["bash", "-c", script], capture_output=True, check=True, text=True).stdout
@@ -61,15 +61,15 @@ def test_a_shell_reads_it_too() -> None:
     ids=str,
 )
 def test_plain_data_arrive_as_they_are(value: Any) -> None:
-    (typed,) = shlex.split(given("k.x", value))
+    (typed,) = shlex.split(setting("k.x", value))
     assert through_hydra(typed) == value
 
 
 def test_words_stay_readable() -> None:
-    assert given("targets", ["vocoder"]) == "targets=[vocoder]"
-    assert given("component.c.checkpoint", "ckpt/net.pt") == "component.c.checkpoint=ckpt/net.pt"
+    assert setting("targets", ["vocoder"]) == "targets=[vocoder]"
+    assert setting("component.c.checkpoint", "ckpt/net.pt") == "component.c.checkpoint=ckpt/net.pt"
     expected = """'component.c.checkpoint="ckpt/epoch=9-step=10.ckpt"'"""
-    assert given("component.c.checkpoint", "ckpt/epoch=9-step=10.ckpt") == expected
+    assert setting("component.c.checkpoint", "ckpt/epoch=9-step=10.ckpt") == expected
     assert written({"min": 1, "opt": 2}) == "{min: 1, opt: 2}"
 
 

@@ -29,12 +29,12 @@ _CONVOLUTIONS = ("CONVOLUTION", "DECONVOLUTION")
 _HEAVY = (*_CONVOLUTIONS, "MATRIX_MULTIPLY")
 
 #: node of the graph → the type it computes in
-Held = dict[str, str]
+FloatNodes = dict[str, str]
 
 
-def held_nodes(
+def float_nodes(
     model: Path, named: Path, policy: Mapping[str, Any], keep: Mapping[str, Any], float16: bool
-) -> tuple[Held, set[str], set[str]]:
+) -> tuple[FloatNodes, set[str], set[str]]:
     """What of `model` stays out of int8, which of that are products, and the products that may be in it.
 
     `named` is the graph whose names the policy knows: in `model`, convolutions may have been merged into `a+b`, which
@@ -45,7 +45,7 @@ def held_nodes(
     products, high = {n.name for n in quantizable(graph)}, "float16" if float16 else "float32"
     constant = {i.name for i in graph.graph.initializer}
     constant |= {o for n in graph.graph.node if n.op_type == "Constant" for o in n.output}
-    held: Held = {}
+    held: FloatNodes = {}
     for node in graph.graph.node:
         parts = (node.name,) if node.name in chosen | kept else tuple(node.name.split("+"))
         if not kept.isdisjoint(parts):
@@ -55,7 +55,7 @@ def held_nodes(
     return held, products & held.keys(), products - held.keys()
 
 
-def hold(module: ModuleType, network: Any, held: Held, must: Collection[str]) -> int:
+def hold(module: ModuleType, network: Any, held: FloatNodes, must: Collection[str]) -> int:
     """Set the types of those nodes' layers; how many. Raises BuildError where one that `must` be there is not.
 
     The rest may be gone: the parser folds what is constant.
@@ -74,7 +74,7 @@ def hold(module: ModuleType, network: Any, held: Held, must: Collection[str]) ->
     return count
 
 
-def prefer_int8(module: ModuleType, network: Any, products: Set[str], held: Held) -> int:
+def prefer_int8(module: ModuleType, network: Any, products: Set[str], held: FloatNodes) -> int:
     """Ask for int8 in the convolutions of those nodes, but for what is held; how many.
 
     Not in other products: what TensorRT fuses around them, attention above all, its calibrators do not quantize.

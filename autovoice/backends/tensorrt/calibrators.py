@@ -18,7 +18,7 @@ import numpy as np
 from autovoice.backends.tensorrt.calibration_cache import ALGORITHMS, Cache, cache_from, given_cache, merged
 from autovoice.backends.tensorrt.calibration_feed import Arrays, batches_of, buffers, calibrator
 from autovoice.backends.tensorrt.calibration_groups import Group, Grouper
-from autovoice.backends.tensorrt.calibration_policy import held_nodes, hold, prefer_int8, unscaled
+from autovoice.backends.tensorrt.calibration_policy import float_nodes, hold, prefer_int8, unscaled
 from autovoice.backends.tensorrt.config import add_profile, set_flag
 from autovoice.backends.tensorrt.log import Log
 from autovoice.backends.tensorrt.network import io_of
@@ -103,7 +103,7 @@ class _Calibration:
         """
         request, flags = self.request, self.module.BuilderFlag
         named, float16 = request.named or request.model, self.implicit["float16"]
-        held, must, products = held_nodes(request.model, named, request.quantize, request.keep, float16)
+        held, must, products = float_nodes(request.model, named, request.quantize, request.keep, float16)
         constrained = hold(self.module, self.network, held, must)
         if self.implicit["prefer_int8"] and prefer_int8(self.module, self.network, products, held):
             return [flags.PREFER_PRECISION_CONSTRAINTS]

@@ -20,7 +20,7 @@ FAILURES = 8
 
 
 @dataclass(slots=True)
-class Lane:
+class CapturedGraph:
     """A graph, what it was recorded from, and where its answers are."""
 
     key: Hashable
@@ -32,20 +32,20 @@ class Lane:
     signs: list[Hashable] = field(default_factory=list)
 
 
-class Lanes:
+class CapturedGraphs:
     """The lanes used last, at most `limit`, by key and by the signs of their feeds."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.by_sign: dict[Hashable, Lane] = {}
+        self.by_sign: dict[Hashable, CapturedGraph] = {}
         self.failed: set[Hashable] = set()
-        self._by_key: dict[Hashable, Lane] = {}
+        self._by_key: dict[Hashable, CapturedGraph] = {}
         self._seen: dict[Hashable, None] = {}
 
     def __len__(self) -> int:
         return len(self._by_key)
 
-    def find(self, key: Hashable) -> Lane | None:
+    def find(self, key: Hashable) -> CapturedGraph | None:
         return self._by_key.get(key)
 
     def comes_again(self, key: Hashable) -> bool:
@@ -60,13 +60,13 @@ class Lanes:
         self._seen[key] = None
         return False
 
-    def add(self, lane: Lane) -> None:
+    def add(self, lane: CapturedGraph) -> None:
         """Keep a lane, in place of the one that was used longest ago; nothing of it may be under way."""
         while len(self._by_key) >= self.limit:
             self._drop(min(self._by_key.values(), key=lambda old: old.used))
         self._by_key[lane.key] = lane
 
-    def sign(self, lane: Lane, sign: Hashable) -> None:
+    def sign(self, lane: CapturedGraph, sign: Hashable) -> None:
         """Find the lane by this sign from now on."""
         if len(lane.signs) >= _SIGNS:
             del self.by_sign[lane.signs.pop(0)]
@@ -77,7 +77,7 @@ class Lanes:
         for lane in list(self._by_key.values()):
             self._drop(lane)
 
-    def _drop(self, lane: Lane) -> None:
+    def _drop(self, lane: CapturedGraph) -> None:
         del self._by_key[lane.key]
         for sign in lane.signs:
             self.by_sign.pop(sign, None)

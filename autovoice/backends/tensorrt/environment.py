@@ -9,7 +9,7 @@ from autovoice.backends.tensorrt.versions import RTX, TENSORRT, features, instal
 from autovoice.errors import BuildError
 from autovoice.machine.gpus import Gpu, gpus, why_none
 from autovoice.spec import RUNS_HERE, Backend
-from autovoice.terminal.overrides import given
+from autovoice.terminal.overrides import setting
 
 #: compute type → the least compute capability that has it
 _LEAST = {"int8": (6, 1), "bfloat16": (8, 0), "tfloat32": (8, 0), "float8": (8, 9)}
@@ -40,13 +40,13 @@ def tensorrt_rtx(backend: Backend, precision: str) -> dict[str, Any]:
     targets = list(options.compute_capabilities)
     if not targets:
         fact = "tensorrt_rtx has no GPU to build for"
-        targets = [_gpu(fact, given("backend.options.compute_capabilities", ["8.9"])).compute_capability]
+        targets = [_gpu(fact, setting("backend.options.compute_capabilities", ["8.9"])).compute_capability]
     for target in targets:
         if target not in RTX_TARGETS:
-            fix = f"{_meant(target)}it builds for {', '.join(RTX_TARGETS)}; for other GPUs backend=tensorrt"
+            fix = f"{_suggestion(target)}it builds for {', '.join(RTX_TARGETS)}; for other GPUs backend=tensorrt"
             raise BuildError(f"tensorrt_rtx has no compute capability {target}", fix)
     able = [t for t in RTX_TARGETS if _number(t) >= _LEAST.get(precision, (0, 0))]
-    fix = f"{given('backend.options.compute_capabilities', able)} are those that have it; or precision=fp16"
+    fix = f"{setting('backend.options.compute_capabilities', able)} are those that have it; or precision=fp16"
     _check_type(precision, targets, "the target", fix)
     here = any(g.compute_capability in targets for g in gpus())
     return {"tensorrt_rtx": str(version), "compute_capabilities": targets, RUNS_HERE: here}
@@ -73,7 +73,7 @@ def _number(capability: str) -> tuple[int, ...]:
     return tuple(int(n) for n in capability.split("."))
 
 
-def _meant(target: str) -> str:
+def _suggestion(target: str) -> str:
     """What was meant by 89, sm_89 or 12: the same digits in this notation."""
     digits = "".join(c for c in target if c.isdigit())
     found = next((t for t in RTX_TARGETS if t.replace(".", "") in (digits, f"{digits}0")), None)

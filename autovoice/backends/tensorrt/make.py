@@ -13,7 +13,7 @@ from packaging.version import Version
 
 from autovoice.backends.tensorrt import inspector
 from autovoice.backends.tensorrt.builder import BuiltEngine, engine_from_request
-from autovoice.backends.tensorrt.calibration_policy import held_nodes
+from autovoice.backends.tensorrt.calibration_policy import float_nodes
 from autovoice.backends.tensorrt.log import Log
 from autovoice.backends.tensorrt.options import session_options
 from autovoice.backends.tensorrt.request import Request
@@ -54,7 +54,7 @@ def make_engine(
         layers = _layers(module, engine, asked, request, log)
     layers_of(engine).write_text(inspector.dump(layers))
     missed = check_types(layers, asked, request)
-    told = {**inspector.summary(layers), "told_by": "inspector", "missed": missed, "untold": untold(layers, asked)}
+    told = {**inspector.summary(layers), "told_by": "inspector", "missed": missed, "untold": uninspected(layers, asked)}
     if request.implicit is None and not told["heavy"]:  # kernels that fuse everything tell their borders alone
         told |= {"file": made.types["file"], "heavy": made.types["heavy"], "told_by": "network"}
     if request.implicit is not None:
@@ -127,7 +127,7 @@ def check_types(layers: list[inspector.Layer], asked: Mapping[str, str], request
     return len(wrong)
 
 
-def untold(layers: list[inspector.Layer], asked: Mapping[str, str]) -> int:
+def uninspected(layers: list[inspector.Layer], asked: Mapping[str, str]) -> int:
     """How many convolutions and products the inspector says nothing of: their type is not proven."""
     told = {part for x in layers if x.heavy and x.type for n in x.nodes for part in (n, *n.split("+"))}
     return sum(name not in told for name in asked)
@@ -137,7 +137,7 @@ def _check_held(layers: list[inspector.Layer], request: Request) -> None:
     """The builder may prefer other types than it was asked for; what the policy leaves out is not its to choose."""
     assert request.implicit is not None
     named, float16 = request.named or request.model, request.implicit["float16"]
-    _, must, _ = held_nodes(request.model, named, request.quantize, request.keep, float16)
+    _, must, _ = float_nodes(request.model, named, request.quantize, request.keep, float16)
     for layer in (x for x in layers if x.heavy and x.type == request.precision):
         if found := must.intersection(layer.nodes):
             fact = f"'{min(found)}' is to stay out of {request.precision}, and the builder computes it so"

@@ -16,7 +16,7 @@ from autovoice.backends.cuda.array import DeviceArray
 from autovoice.backends.cuda.runtime import checked, load
 from autovoice.backends.cuda.stream import capture
 from autovoice.backends.engine import Engine
-from autovoice.backends.tensorrt.captured_graphs import FAILURES, Lane, Lanes
+from autovoice.backends.tensorrt.captured_graphs import FAILURES, CapturedGraph, CapturedGraphs
 from autovoice.backends.tensorrt.execution import Execution
 from autovoice.backends.tensorrt.feeds import View, signer_of, view_of
 from autovoice.backends.tensorrt.fit import Fit, Profiles
@@ -62,7 +62,7 @@ class EngineSession:
         self._executions: dict[int, Execution] = {}
         self._fits: dict[Shapes, Fit] = {}
         self._signers: dict[type, Any] = {}
-        self._lanes = Lanes(int(options.get("max_cuda_graphs", 8)) if options.get("cuda_graphs", True) else 0)
+        self._lanes = CapturedGraphs(int(options.get("max_cuda_graphs", 8)) if options.get("cuda_graphs", True) else 0)
         self._by_sign = self._lanes.by_sign
         self._runs = 0
         with ExitStack() as stack:
@@ -181,13 +181,13 @@ class EngineSession:
     def _ready(self, views: Sequence[View]) -> tuple[Shapes, Fit, tuple[int, ...]]:
         """The inputs in place and room for the outputs; lanes that were recorded with other memory are gone."""
         if self._arena.generation != self._generation:
-            self._forget_lanes()
+            self._forget_graphs()
             self._generation = self._arena.generation
         shapes = tuple(v.shape for v in views)
         fit = self._fit(shapes)
         addresses = self._tensors.place(views)
         if not self._tensors.fit(fit):
-            self._forget_lanes()
+            self._forget_graphs()
             execution = self._execution(fit.profile)
             execution.shape(self._profiles.ranges[fit.profile].most)
             self._tensors.grow(fit, execution.outputs())
@@ -220,7 +220,7 @@ class EngineSession:
 
     def _start(
         self, shapes: Shapes, fit: Fit, addresses: tuple[int, ...], outputs: dict[str, DeviceArray]
-    ) -> Lane | None:
+    ) -> CapturedGraph | None:
         """Start this call; the lane it took or made, if any."""
         key = shapes, addresses
         lane = self._lanes.find(key)
@@ -234,7 +234,7 @@ class EngineSession:
         self._runs = lane.used = self._runs + 1
         return lane
 
-    def _record(self, key: Key, fit: Fit, outputs: dict[str, DeviceArray]) -> Lane | None:
+    def _record(self, key: Key, fit: Fit, outputs: dict[str, DeviceArray]) -> CapturedGraph | None:
         """A lane for a key, this call being its first run; None where it cannot be had, which `notes` then say."""
         stream, capturing = self._arena.stream, self._arena.capturing
         try:
@@ -245,7 +245,7 @@ class EngineSession:
         except BuildError as e:
             self._not_recorded(key, e)
             return None
-        lane = Lane(key, execution, graph, outputs.copy(), graph.raw)
+        lane = CapturedGraph(key, execution, graph, outputs.copy(), graph.raw)
         self._lanes.add(lane)
         return lane
 
@@ -257,14 +257,14 @@ class EngineSession:
             self._lanes.limit = 0
             self.notes.append(f"{self._engine.name}: no more CUDA graphs are tried, {FAILURES} could not be recorded")
 
-    def _remember(self, lane: Lane, feeds: Mapping[str, Any], views: Sequence[View]) -> None:
+    def _remember(self, lane: CapturedGraph, feeds: Mapping[str, Any], views: Sequence[View]) -> None:
         """Feeds like these find their lane at once, unless another stream has to be waited for each time."""
         sign = self._sign(feeds)
         ordered = all(self._arena.stream.ordered_with(v.stream) for v in views)
         if ordered and None not in sign and sign not in self._by_sign:
             self._lanes.sign(lane, sign)
 
-    def _forget_lanes(self) -> None:
+    def _forget_graphs(self) -> None:
         if len(self._lanes):
             self._arena.stream.wait()  # what still runs uses their contexts
             self._lanes.clear()
@@ -282,7 +282,7 @@ class EngineSession:
         self.close()
 
 
-def _free(arena: Arena, lanes: Lanes, executions: dict[int, Execution], tensors: Tensors) -> None:
+def _free(arena: Arena, lanes: CapturedGraphs, executions: dict[int, Execution], tensors: Tensors) -> None:
     if not arena.closed:
         # unchecked: a fault on the device was raised where it happened, and all must be freed nevertheless
         load().cudaStreamSynchronize(arena.stream.raw)

@@ -47,7 +47,7 @@ def put_back(graph: onnx.GraphProto, taken: dict[str, onnx.NodeProto]) -> None:
         place.CopyFrom(node)
 
 
-def told(graph: onnx.GraphProto) -> dict[str, list[str]]:
+def bodies_note(graph: onnx.GraphProto) -> dict[str, list[str]]:
     """What a step says of a graph part of which stays in float32 because it stands in bodies; nothing of others."""
     count = sum(n.op_type in HEAVY for n in body_nodes(graph))
     owners = " and ".join(sorted({n.op_type for n in graph.node if has_bodies(n)}))

@@ -17,7 +17,7 @@ import onnx
 from autovoice.errors import LoweringError, choices, nearest
 from autovoice.onnx_tools.graph import names_within, reads_of
 from autovoice.onnx_tools.io import at_opset, save
-from autovoice.onnx_tools.lowering.bodies import told
+from autovoice.onnx_tools.lowering.bodies import bodies_note
 from autovoice.onnx_tools.lowering.exclude import kept_nodes
 from autovoice.onnx_tools.lowering.floating import check_whole, halved, keep_float32, to_float16
 from autovoice.onnx_tools.lowering.pairs import FORMATS, Pairs
@@ -53,7 +53,7 @@ def to_qdq(
     assert ranges is not None
     kept = kept_nodes(model, keep)
     save(with_qdq(model, nodes, read_ranges(ranges), dtype, around, kept), target)
-    return {"quantized": nodes, "kept": kept, **told(model.graph)}
+    return {"quantized": nodes, "kept": kept, **bodies_note(model.graph)}
 
 
 #: what a graph becomes of which nothing is quantized

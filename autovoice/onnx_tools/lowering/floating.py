@@ -30,7 +30,7 @@ def to_float16(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[str,
     lowered = halved(model, kept)
     check_whole(lowered, "float16")
     save(lowered, target)
-    return {"kept": kept, **bodies.told(lowered.graph)}
+    return {"kept": kept, **bodies.bodies_note(lowered.graph)}
 
 
 _KEEP = "keep the operator or node it names in float32: ++component.<name>.keep.op_types=[…]"
@@ -107,7 +107,7 @@ def to_bfloat16(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[str
     lowered = bfloat16_from_float32(model, set(kept))
     check_whole(lowered, "bfloat16")
     save(lowered, target)
-    return {"kept": kept, **bodies.told(lowered.graph)}
+    return {"kept": kept, **bodies.bodies_note(lowered.graph)}
 
 
 def _drop_round_trips(model: onnx.ModelProto) -> None:

@@ -14,11 +14,11 @@ from autovoice.errors import LoweringError, nearest
 from autovoice.onnx_tools.graph import captured, outputs_by_nodes, rename_reads, sort_nodes
 from autovoice.onnx_tools.guard import guarded, invalid
 from autovoice.onnx_tools.io import at_opset, save
-from autovoice.onnx_tools.lowering.bodies import told
+from autovoice.onnx_tools.lowering.bodies import bodies_note
 from autovoice.onnx_tools.lowering.policy import chosen_nodes
 from autovoice.onnx_tools.ranges import Ranges, read_ranges
 from autovoice.store.atomic import link_or_copy
-from autovoice.terminal.overrides import given
+from autovoice.terminal.overrides import setting
 
 #: the first with a scale for each channel
 _OPSET = 13
@@ -56,7 +56,7 @@ def to_u8s8(
             f"the int8 graph is not a valid model: {fault}"[:400], f"leave out the node it names: {_LEAVE}"
         )
     save(lowered, target)
-    return {"quantized": nodes, **told(model.graph)}
+    return {"quantized": nodes, **bodies_note(model.graph)}
 
 
 _LEAVE = "++component.<name>.quantize.exclude=[…]"
@@ -124,7 +124,7 @@ def _odd_bias(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
         return False
     attributes = {a.name: a for a in node.attribute}
     if "beta" in attributes and attributes["beta"].f != 1:  # ONNX Runtime's integer kernel would leave it out
-        fix = given("++component.<name>.quantize.exclude", [glob.escape(node.name)])
+        fix = setting("++component.<name>.quantize.exclude", [glob.escape(node.name)])
         raise LoweringError(f"node '{node.name}' scales its bias (beta), which has no int8 form", fix)
     shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
     weight, bias = shapes.get(node.input[1]), shapes.get(node.input[2])

@@ -32,7 +32,7 @@ def chosen_nodes(model: onnx.ModelProto, policy: Mapping[str, Any], keep: Mappin
     chosen = [
         n.name
         for n in possible
-        if n.name not in ends | kept and (_meant(names[n.name], policy) if meant is None else n.name in meant)
+        if n.name not in ends | kept and (_selected(names[n.name], policy) if meant is None else n.name in meant)
     ]
     if possible and not chosen:
         types = ", ".join(sorted({n.op_type for n in every}))
@@ -73,7 +73,7 @@ def _check_patterns(policy: Mapping[str, Any], names: Mapping[str, tuple[str, ..
                 raise LoweringError(fact, nearest(pattern, known)[:300])
 
 
-def _meant(names: tuple[str, ...], policy: Mapping[str, Any]) -> bool:
+def _selected(names: tuple[str, ...], policy: Mapping[str, Any]) -> bool:
     included = not policy["include"] or any(_matches(p, names) for p in policy["include"])
     return included and not any(_matches(p, names) for p in policy["exclude"])
 

@@ -21,7 +21,7 @@ from autovoice.plan.rules.component import built, calibrated, reference, source
 from autovoice.plan.rules.environment import check_environments, runs_here
 from autovoice.plan.rules.fallback import fallback_steps
 from autovoice.plan.rules.fused import fuse
-from autovoice.plan.rules.gate_subject import held
+from autovoice.plan.rules.gate_subject import gate_subject
 from autovoice.plan.rules.pipeline import end_to_end, inputs, latency, swaps
 from autovoice.plan.rules.step import Step, engine_of
 
@@ -46,7 +46,7 @@ def steps_of(graph: Graph) -> tuple[Step, ...]:
             steps += [fuse(graph, c), *calibration.get(c.name, [])]
         steps += [*built(graph, c), *fallback_steps(graph, c)]
     steps += method_checks(observed)
-    if any(held(c) is None for c in graph.components):
+    if any(gate_subject(c) is None for c in graph.components):
         return tuple(steps)
     if quantized and len(graph.components) > 1:
         steps.append(swaps(graph))

@@ -13,7 +13,7 @@ from autovoice.spec import Backend, Component, Precision
 
 
 @dataclass(frozen=True)
-class Contender:
+class Baseline:
     """Every component on this backend in this precision, run with these options of a session."""
 
     name: str
@@ -25,14 +25,14 @@ class Contender:
         """The component as this contender builds it."""
         backend = replace(self.backend.with_options(c.options), session={**self.backend.session, **self.session})
         made = replace(c, backend=backend, precision=self.precision, quantize=None, only_if_faster=False)
-        return made.as_given()
+        return made.in_file_precision()
 
 
-def contender_steps(graph: Graph, c: Component, contender: Contender) -> tuple[Step, ...]:
+def baseline_steps(graph: Graph, c: Component, contender: Baseline) -> tuple[Step, ...]:
     """The last one is the build."""
     return (*sources(graph, c), *engine_steps(graph, contender.of(c), f"_{contender.name}"))
 
 
-def loaded_as(c: Component, contender: Contender) -> Mapping[str, Any]:
+def loaded_as(c: Component, contender: Baseline) -> Mapping[str, Any]:
     """What loads the build."""
     return loader(contender.of(c).backend)

@@ -12,13 +12,13 @@ from autovoice.plan.rules.environment import implicit
 from autovoice.plan.rules.step import (
     TOOLS,
     Step,
-    closed,
+    code_of,
     component_step,
+    dims_of,
     export_of,
     formulas,
     inputs_of,
     outputs_of,
-    own,
     profiles,
     symbols_of,
     target,
@@ -72,7 +72,7 @@ def method_checks(components: Iterable[Component]) -> list[Step]:
         fields = {"patterns": [p for p in calibration.method if p != "default"]}
         needs = {f"ranges:{c.name}": f"{c.name}.ranges" for c in users}
         name = f"methods_{calibration.name}" + (f"_{i + 1}" if i else "")
-        found.append(Step(name, "", "methods", fields, needs, {}, own("methods")))
+        found.append(Step(name, "", "methods", fields, needs, {}, code_of("methods")))
     return found
 
 
@@ -105,7 +105,7 @@ def pipeline_samples(graph: Graph, calibration: Calibration) -> list[Step]:
     called = label(graph, calibration)
     name = f"samples_{called}"
     made = Step(name, "", "samples", given, {}, _files(calibration), _targets(calibration), TOOLS["samples"])
-    check = Step(f"coverage_{called}", "", "coverage", checked, {SAMPLES: name}, targets=own("coverage"))
+    check = Step(f"coverage_{called}", "", "coverage", checked, {SAMPLES: name}, targets=code_of("coverage"))
     return [made, check]
 
 
@@ -124,7 +124,7 @@ def _sampled(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fields of the samples, which are the same whatever the profile, and of the check against the profile."""
     assert calibration.source is not None
-    used = closed(symbols_of(t["shape"] for t in tensors.values()), graph.dims)
+    used = dims_of(symbols_of(t["shape"] for t in tensors.values()), graph.dims)
     given = {
         "component": component,
         "source": target(calibration.source),
@@ -139,7 +139,7 @@ def _sampled(
 
 def _targets(calibration: Calibration) -> tuple[str, ...]:
     assert calibration.source is not None
-    return (*own("samples"), *targets_of(calibration.source))
+    return (*code_of("samples"), *targets_of(calibration.source))
 
 
 def _files(calibration: Calibration) -> dict[str, Path]:

@@ -12,13 +12,13 @@ from autovoice.machine.sharing import machine
 from autovoice.plan.rules.calibration import sample_needs, sample_reads
 from autovoice.plan.rules.environment import environment_of, implicit, runs_here
 from autovoice.plan.rules.fused import fuse, fused_ranges, policies, policy_needs
-from autovoice.plan.rules.gate_subject import held
+from autovoice.plan.rules.gate_subject import gate_subject
 from autovoice.plan.rules.profiles import engine_profiles
 from autovoice.plan.rules.step import (
     Step,
     backend,
-    closed,
     component_step,
+    dims_of,
     export_of,
     formulas,
     inputs_of,
@@ -76,7 +76,7 @@ def engine_steps(graph: Graph, c: Component, suffix: str = "") -> list[Step]:
 def source(graph: Graph, c: Component) -> Step:
     """The component as an ONNX file: exported from its module, or its own file, checked."""
     ins, outs = inputs_of(graph, c), outputs_of(c)
-    used = closed(symbols_of(t["shape"] for t in (*ins.values(), *outs.values())), graph.dims)
+    used = dims_of(symbols_of(t["shape"] for t in (*ins.values(), *outs.values())), graph.dims)
     fields = {
         "inputs": ins,
         "outputs": outs,
@@ -93,7 +93,7 @@ def source(graph: Graph, c: Component) -> Step:
 def reference(graph: Graph, c: Component) -> Step:
     """The float32 outputs of the module itself, on what its producers' modules really send."""
     ins = inputs_of(graph, c)
-    used = closed(symbols_of(t["shape"] for t in (*ins.values(), *outputs_of(c).values())), graph.dims)
+    used = dims_of(symbols_of(t["shape"] for t in (*ins.values(), *outputs_of(c).values())), graph.dims)
     fields: dict[str, Any] = {
         "reads": reads(graph, c),
         "inputs": ins,
@@ -139,8 +139,8 @@ def _build(graph: Graph, c: Component, suffix: str = "") -> Step:
         "inputs": inputs_of(graph, c),
         "outputs": outputs_of(c),
     }
-    if c.given:
-        fields["given"] = list(c.given)
+    if c.prequantized:
+        fields["given"] = list(c.prequantized)
     needs = {"lower": f"{c.name}.lower{suffix}"}
     files: dict[str, Path] = {}
     targets: tuple[str, ...] = (c.backend.target,)
@@ -151,7 +151,7 @@ def _build(graph: Graph, c: Component, suffix: str = "") -> Step:
     if (environment := environment_of(c)) is not None:
         fields["environment"] = {k: v for k, v in environment.items() if k != RUNS_HERE}
     if c.backend.from_module:
-        used = closed(
+        used = dims_of(
             symbols_of(t["shape"] for t in (*fields["inputs"].values(), *fields["outputs"].values())), graph.dims
         )
         order = [o.local for o in c.outputs]
@@ -197,7 +197,7 @@ def _race(graph: Graph, c: Component, high: Component) -> Step:
 
 def verify(graph: Graph, c: Component, suffix: str = "") -> list[Step]:
     """What is held, of the build with this suffix, against the float32 reference; no step where nothing is."""
-    one = held(c, suffix)
+    one = gate_subject(c, suffix)
     if one is None:
         return []
     fields: dict[str, Any] = {
@@ -230,7 +230,7 @@ def about(c: Component) -> dict[str, Any]:
         "type": precision.type,
         "gate": precision.judged_as,
         "quantized": c.settled.quantized,
-        "given": bool(c.given),
+        "given": bool(c.prequantized),
         "module": c.backend.from_module,
         "higher": None if c.settled.higher is None else c.settled.higher.name,
         "members": [m.name for m in c.members],

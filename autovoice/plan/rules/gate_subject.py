@@ -15,7 +15,7 @@ _GRAPH = "model.onnx"
 
 
 @dataclass(frozen=True)
-class Held:
+class GateSubject:
     """A file that `step` wrote, run by `backend`: the engine, or the graph that the builder was given."""
 
     backend: Backend
@@ -27,18 +27,18 @@ class Held:
         return loader(self.backend) | ({"file": _GRAPH} if self.graph else {})
 
     @property
-    def told(self) -> Mapping[str, str]:
+    def description(self) -> Mapping[str, str]:
         """What a parity is of, as the manifest says it."""
         return {"of": "graph", "by": self.backend.name} if self.graph else {"of": "engine"}
 
 
 def by_graph(c: Component) -> bool:
     """True where a graph stands for the component's engine."""
-    one = held(c)
+    one = gate_subject(c)
     return one is not None and one.graph
 
 
-def held(c: Component, suffix: str = "") -> Held | None:
+def gate_subject(c: Component, suffix: str = "") -> GateSubject | None:
     """Of the build with this suffix; None where neither can run here.
 
     A graph stands for its engine where the backend's `gated_by` computes in the component's type. Rounding, types
@@ -46,8 +46,8 @@ def held(c: Component, suffix: str = "") -> Held | None:
     """
     settled = c.settled
     if runs_here(c):
-        return Held(c.backend, f"{c.name}.build{suffix}" if suffix else engine_of(c))
+        return GateSubject(c.backend, f"{c.name}.build{suffix}" if suffix else engine_of(c))
     by = c.backend.gated_by
     if by is None or settled.precision.type not in by.types or c.backend.from_module or implicit(c):
         return None
-    return Held(by, f"{c.name}.{'passes' if c.backend.passes else 'lower'}{suffix}", graph=True)
+    return GateSubject(by, f"{c.name}.{'passes' if c.backend.passes else 'lower'}{suffix}", graph=True)

@@ -76,10 +76,10 @@ def component_step(
 ) -> Step:
     """A component's step; `name` where the user's word for it is not the kind."""
     step_id = f"{c.name}.{name or kind}"
-    return Step(step_id, c.name, kind, fields, needs or {}, files or {}, (*own(kind), *targets), TOOLS[kind])
+    return Step(step_id, c.name, kind, fields, needs or {}, files or {}, (*code_of(kind), *targets), TOOLS[kind])
 
 
-def own(kind: str) -> tuple[str, ...]:
+def code_of(kind: str) -> tuple[str, ...]:
     return (f"autovoice.steps.{kind}.run",)
 
 
@@ -189,7 +189,7 @@ def symbols_of(shapes: Iterable[Iterable[str | int]]) -> set[str]:
     return {s for shape in shapes for axis in shape for s in symbols(axis)}
 
 
-def closed(names: Iterable[str], dims: Mapping[str, Dim]) -> dict[str, Dim]:
+def dims_of(names: Iterable[str], dims: Mapping[str, Dim]) -> dict[str, Dim]:
     """The dims of `names` and of every formula among them, in a stable order."""
     found: dict[str, Dim] = {}
     left = sorted(names)

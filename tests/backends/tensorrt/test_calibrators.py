@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from autovoice.backends.tensorrt.builder import engine_from_request
 from autovoice.backends.tensorrt.calibration_cache import Cache, cache_from, given_cache, merged
 from autovoice.backends.tensorrt.calibration_groups import Grouper, split
-from autovoice.backends.tensorrt.calibration_policy import held_nodes
+from autovoice.backends.tensorrt.calibration_policy import float_nodes
 from autovoice.backends.tensorrt.calibrators import calibrate, check_calibrated
 from autovoice.backends.tensorrt.log import Log
 from autovoice.backends.tensorrt.network import network_from_onnx
@@ -587,22 +587,22 @@ def test_a_merged_convolution_is_quantized_if_all_its_parts_may_be(tmp_path: Pat
     graph.graph.node[3].input[0] = "b2"
     named = tmp_path / "named.onnx"
     onnx.save(graph, named)
-    assert held_nodes(model, named, POLICY, KEEP, True)[1] == {"up"}
-    assert held_nodes(model, named, POLICY | {"exclude": ["conv_b"]}, KEEP, True)[1] == {"up", "conv_a+conv_b"}
-    held, _, _ = held_nodes(model, named, POLICY, KEEP | {"nodes": ["conv_b"]}, True)
+    assert float_nodes(model, named, POLICY, KEEP, True)[1] == {"up"}
+    assert float_nodes(model, named, POLICY | {"exclude": ["conv_b"]}, KEEP, True)[1] == {"up", "conv_a+conv_b"}
+    held, _, _ = float_nodes(model, named, POLICY, KEEP | {"nodes": ["conv_b"]}, True)
     assert held["conv_a+conv_b"] == "float32"
-    assert held_nodes(model, named, POLICY, KEEP, True)[2] == {"conv_a+conv_b", "conv_z"}
-    assert held_nodes(model, named, POLICY | {"exclude": ["conv_b"]}, KEEP, True)[2] == {"conv_z"}
+    assert float_nodes(model, named, POLICY, KEEP, True)[2] == {"conv_a+conv_b", "conv_z"}
+    assert float_nodes(model, named, POLICY | {"exclude": ["conv_b"]}, KEEP, True)[2] == {"conv_z"}
 
 
 def test_a_sum_of_tensors_is_held_and_a_bias_is_not(tmp_path: Path) -> None:
     model = _model(tmp_path / "model.onnx")
-    assert "add" in held_nodes(model, model, POLICY, KEEP, True)[0]
+    assert "add" in float_nodes(model, model, POLICY, KEEP, True)[0]
     graph = onnx.load(model)
     graph.graph.initializer.append(numpy_helper.from_array(np.ones((1, 4, 1), np.float32), "bias"))
     graph.graph.node[4].input[1] = "bias"
     onnx.save(graph, model)
-    assert "add" not in held_nodes(model, model, POLICY, KEEP, True)[0]
+    assert "add" not in float_nodes(model, model, POLICY, KEEP, True)[0]
 
 
 def test_layers_are_known_by_their_metadata_and_by_name(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

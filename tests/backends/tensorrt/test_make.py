@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, save
 
 from autovoice.backends.tensorrt.inspector import Layer
-from autovoice.backends.tensorrt.make import check_types, untold
+from autovoice.backends.tensorrt.make import check_types, uninspected
 from autovoice.backends.tensorrt.options import build_options
 from autovoice.backends.tensorrt.request import Request
 from autovoice.errors import PrecisionError
@@ -75,4 +75,4 @@ def test_of_explicit_pairs_those_that_came_out_higher_are_counted(request_: Requ
 
 
 def test_what_no_layer_tells_is_counted() -> None:
-    assert untold([heavy("first+middle", "int8")], ASKED) == 1
+    assert uninspected([heavy("first+middle", "int8")], ASKED) == 1

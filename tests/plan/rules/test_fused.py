@@ -13,7 +13,7 @@ from autovoice.graph.fuse import fused
 from autovoice.graph.wiring import Graph, build_graph
 from autovoice.plan.planner import make_plan
 from autovoice.plan.rules import Step, steps_of
-from autovoice.plan.rules.baseline import Contender, contender_steps
+from autovoice.plan.rules.baseline import Baseline, baseline_steps
 from autovoice.spec import Backend, Calibration, Component, Group, Implicit, Keep, OnnxFile, Quantize
 from autovoice.store.artefacts import Store
 from autovoice.store.hashing import canonical_json
@@ -174,7 +174,7 @@ def test_patterns_of_tensors_are_looked_for_in_the_members() -> None:
 
 def test_a_contender_merges_it_too() -> None:
     g = graph(*four(), bc=("b", "c"))
-    found = contender_steps(g, g.components[1], Contender("half", ORT, FP16))
+    found = baseline_steps(g, g.components[1], Baseline("half", ORT, FP16))
     assert [s.id for s in found] == ["b.export", "c.export", "bc.fuse", "bc.lower_half", "bc.build_half"]
 
 
@@ -182,7 +182,7 @@ def test_a_contender_has_the_options_that_its_members_ask_for() -> None:
     parts = four()
     parts[1] = replace(parts[1], options={"other": {"streams": 2}, ORT.name: {"threads": 1}})
     g = graph(*parts, bc=("b", "c"))
-    contender = Contender("half", replace(ORT, name="other", options={"streams": 1, "level": 3}), FP16)
+    contender = Baseline("half", replace(ORT, name="other", options={"streams": 1, "level": 3}), FP16)
     assert contender.of(g.components[1]).backend.options == {"streams": 2, "level": 3}
     assert contender.of(g.components[0]).backend.options == {"streams": 1, "level": 3}
 

@@ -13,13 +13,13 @@ from autovoice.errors import ArtefactError
 from autovoice.store.json_files import open_regular
 
 
-class HeldFile:
+class VerifiedFile:
     """A file that a manifest lists. Read it by `read_bytes`, or open it as a path; `str` is the name for people.
 
     `with_name` gives another file of the same engine, and nothing that the manifest does not list.
     """
 
-    def __init__(self, path: Path, digest: str, descriptor: int | OSError, engine: Mapping[str, HeldFile]) -> None:
+    def __init__(self, path: Path, digest: str, descriptor: int | OSError, engine: Mapping[str, VerifiedFile]) -> None:
         self.path = path
         self._digest = digest
         self._descriptor = descriptor
@@ -61,10 +61,10 @@ class HeldFile:
         if _identity(self._opened) != self._identity:
             raise ArtefactError(f"{self.path}: was written to while it was loaded", "load it again")
 
-    def with_name(self, name: str) -> HeldFile:
+    def with_name(self, name: str) -> VerifiedFile:
         if name in self._engine:
             return self._engine[name]
-        return HeldFile(self.path.with_name(name), "", OSError(errno.ENOENT, "the manifest lists no such file"), {})
+        return VerifiedFile(self.path.with_name(name), "", OSError(errno.ENOENT, "the manifest lists no such file"), {})
 
     @property
     def missing(self) -> bool:
@@ -105,14 +105,14 @@ def _identity(descriptor: int) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def held_files(folder: Path, descriptor: int, digests: Mapping[str, str]) -> dict[str, HeldFile]:
+def open_files(folder: Path, descriptor: int, digests: Mapping[str, str]) -> dict[str, VerifiedFile]:
     """The files of one engine in an open folder; one that cannot be opened says so when it is used."""
-    found: dict[str, HeldFile] = {}
+    found: dict[str, VerifiedFile] = {}
     for name, digest in digests.items():
         opened: int | OSError
         try:
             opened = open_regular(name, descriptor)
         except OSError as e:
             opened = e
-        found[name] = HeldFile(folder / name, digest, opened, found)
+        found[name] = VerifiedFile(folder / name, digest, opened, found)
     return found

@@ -86,12 +86,12 @@ def _same_but_for_time(folder: Path, data: Mapping[str, Any]) -> bool:
     return json.dumps({**old, **blank}) == json.dumps({**data, **blank})
 
 
-def is_whole(folder: Path, data: Mapping[str, Any], parts: Iterable[Part]) -> bool:
+def is_complete(folder: Path, data: Mapping[str, Any], parts: Iterable[Part]) -> bool:
     """True where there is nothing to write."""
     return _same_but_for_time(folder, data) and all(is_in_place(folder / p.file, p.digest) for p in parts)
 
 
-def own_names(folder: Path) -> set[str]:
+def written_names(folder: Path) -> set[str]:
     """What a build has written into a folder; of one whose manifest cannot be trusted, the manifest alone."""
     try:
         return {NAME, *files_in(read_manifest(folder))}
