@@ -1,4 +1,4 @@
-"""What a backend is: at most three methods between a lowered ONNX file and answers.
+"""The backend protocol: at most three methods between a lowered ONNX file and answers.
 
 A manifest names a backend by its name alone, and the name is looked up here: among the modules of this package,
 then among the entry points of the group `autovoice.backends`. A manifest can therefore not make anyone import

@@ -1,4 +1,4 @@
-"""What is to be built, as plain data out of a build step's fields."""
+"""A build request as plain data, out of a build step's fields."""
 
 from __future__ import annotations
 
