@@ -20,7 +20,7 @@ def called(where: str, target: Mapping[str, Any], given: Mapping[str, Any]) -> A
         loaded = importlib.import_module(module)
     except Exception as e:  # code of the user's own may raise anything
         fact = f"{where}: importing {module} raised {type(e).__name__}: {first_line(e)}"
-        raise CalibrationError(fact, "the whole of it is in the step's log") from e
+        raise CalibrationError(fact, "the full traceback is in the step's log") from e
     function = getattr(loaded, name, None)
     if not callable(function):
         made = [n for n, v in vars(loaded).items() if getattr(v, "__module__", None) == module and n[0] != "_"]
@@ -37,4 +37,4 @@ def called(where: str, target: Mapping[str, Any], given: Mapping[str, Any]) -> A
         raise
     except Exception as e:  # code of the user's own may raise anything
         fact = f"{where}: {target['target']} raised {type(e).__name__}: {first_line(e)}"
-        raise CalibrationError(fact, "the whole of it is in the step's log") from e
+        raise CalibrationError(fact, "the full traceback is in the step's log") from e
