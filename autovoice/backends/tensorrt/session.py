@@ -95,10 +95,7 @@ class EngineSession:
             return graph.outputs.copy()
 
     def put(self, feeds: Mapping[str, Any]) -> dict[str, DeviceArray]:
-        """Copies of the feeds in device memory, which the arrays returned own, to be run many times.
-
-        Some of the inputs will do.
-        """
+        """Copies of the feeds, of some or all inputs, in device memory, which the arrays returned own."""
         with self._lock:
             self._check_open()
             with self._arena.active():
