@@ -12,6 +12,7 @@ OPTIONS = {
     "inspect": ("targets",),
     "sensitivity": ("targets",),
     "search": ("targets", "output", "overwrite"),
+    "scaffold": ("onnx", "model", "shapes", "sizes", "name", "output", "overwrite"),
     "gc": ("dry_run",),
 }
 EVERY = frozenset(name for names in OPTIONS.values() for name in names)
