@@ -11,14 +11,14 @@ from autovoice.backends.base import backend_from_target
 from autovoice.calibration.samples import sample_feeds
 from autovoice.errors import PrecisionError
 from autovoice.measure.precision import check_delivered, check_quantized, count_nodes
+from autovoice.onnx_tools.lowering.fused import in_fused_names
 from autovoice.steps.context import Context
-from autovoice.steps.policies import in_fused_names
 from autovoice.store.atomic import RECORD
 
 
 def run(context: Context) -> dict[str, Any]:
     """Write engine<suffix>. Raises BuildError, or PrecisionError when it does not hold what was asked."""
-    fields = in_fused_names(context)
+    fields = in_fused_names(context.fields, context.needs)
     backend = backend_from_target(fields["backend"]["target"], fields["backend"]["options"])
     lowered, precision = context.needs["lower"] / "model.onnx", fields["precision"]
     asked, quantized = precision["type"], "quantize" in fields and "implicit" not in fields

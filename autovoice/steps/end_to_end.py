@@ -6,10 +6,10 @@ from contextlib import ExitStack
 from typing import Any
 
 from autovoice.backends.base import Shared, naming, on_host, read_by, session_of
+from autovoice.measure.advice import end_to_end_advice
 from autovoice.measure.parity import largest_input
-from autovoice.steps.advice import end_to_end_advice
+from autovoice.measure.points import POINTS, load_point
 from autovoice.steps.context import Context
-from autovoice.steps.points import POINTS, load_point
 from autovoice.steps.verify import Known, judge, judged, notes_on, parities, trained
 
 

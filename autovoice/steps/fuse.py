@@ -10,7 +10,7 @@ import onnx
 from autovoice.onnx_tools.io import save
 from autovoice.onnx_tools.merge import Member, merged
 from autovoice.steps.context import Context
-from autovoice.steps.names import MERGED
+from autovoice.store.names import MERGED
 
 
 def run(context: Context) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import numpy as np
 
 from autovoice.dims.example_values import draw, solved
 from autovoice.dims.expressions import evaluate, symbols
+from autovoice.measure.points import POINTS, save_point
 from autovoice.steps.context import Context
-from autovoice.steps.points import POINTS, save_point
 
 
 def run(context: Context) -> dict[str, Any]:

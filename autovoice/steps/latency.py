@@ -7,9 +7,9 @@ from statistics import median
 from typing import Any
 
 from autovoice.backends.base import Shared, naming, read_by, session_of, timed_call
+from autovoice.measure.points import load_point
 from autovoice.measure.race import timed_rounds
 from autovoice.steps.context import Context
-from autovoice.steps.points import load_point
 
 POINT = "opt"
 

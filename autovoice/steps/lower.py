@@ -12,8 +12,8 @@ import onnx
 from autovoice.errors import LoweringError
 from autovoice.measure.precision import given_types
 from autovoice.onnx_tools.lowering.exclude import check_keep
+from autovoice.onnx_tools.lowering.fused import in_fused_names
 from autovoice.steps.context import Context
-from autovoice.steps.policies import in_fused_names
 from autovoice.store.atomic import RANGES
 
 
@@ -22,7 +22,7 @@ def run(context: Context) -> dict[str, Any]:
 
     A precision with a policy also hands it `quantize` and `ranges`, a file, or None where the policy names nothing.
     """
-    fields = in_fused_names(context)
+    fields = in_fused_names(context.fields, context.needs)
     lowering = fields["lowering"]
     module, _, name = lowering["target"].rpartition(".")
     function = getattr(importlib.import_module(module), name, None)

@@ -10,9 +10,9 @@ from statistics import median
 from typing import Any
 
 from autovoice.backends.base import session_of, timed_call
+from autovoice.measure.points import feeds_at
 from autovoice.measure.race import timed_rounds
 from autovoice.steps.context import Context
-from autovoice.steps.points import feeds_at
 from autovoice.store.atomic import RECORD, link_or_copy
 from autovoice.store.hashing import uncached_sha256
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import onnx
 
+from autovoice.calibration.targets import called
 from autovoice.onnx_tools.lowering.policy import watched_tensors
 from autovoice.onnx_tools.ranges import check_complete, ranges_from, write_ranges
 from autovoice.steps.context import Context
 from autovoice.steps.samples import data_files
-from autovoice.steps.targets import called
 from autovoice.store.atomic import RANGES
 from autovoice.store.hashing import uncached_sha256
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from autovoice.onnx_tools.ranges import read_ranges, write_ranges
 from autovoice.steps.context import Context
-from autovoice.steps.names import MERGED
 from autovoice.store.atomic import RANGES, RECORD
 from autovoice.store.hashing import uncached_sha256
+from autovoice.store.names import MERGED
 
 
 def run(context: Context) -> dict[str, Any]:

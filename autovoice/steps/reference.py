@@ -9,8 +9,8 @@ import numpy as np
 
 from autovoice.dims.expressions import evaluate, is_symbol, symbols
 from autovoice.errors import StepError
+from autovoice.measure.points import POINTS, feeds_at, save_point
 from autovoice.steps.context import Context
-from autovoice.steps.points import POINTS, feeds_at, save_point
 
 
 def run(context: Context) -> dict[str, Any]:

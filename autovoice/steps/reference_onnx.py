@@ -12,10 +12,10 @@ import onnxruntime as ort
 from autovoice.config.onnx_scan import quantized_operators, random_operators
 from autovoice.errors import ExportError, nearest
 from autovoice.measure.parity import unlike
+from autovoice.measure.points import POINTS, feeds_at, save_point
 from autovoice.onnx_tools.io import external_files, unread_inputs
 from autovoice.onnx_tools.ort import NO_OVERFLOW
 from autovoice.steps.context import Context
-from autovoice.steps.points import POINTS, feeds_at, save_point
 from autovoice.steps.reference import checked
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from autovoice.calibration.oddities import odd_samples
 from autovoice.calibration.samples import SampleChecker, write_samples
+from autovoice.calibration.targets import called
 from autovoice.steps.context import Context
-from autovoice.steps.targets import called
 
 
 def run(context: Context) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from typing import Any
 
 from autovoice.measure.gates import judged_value, misses
 from autovoice.measure.parity import largest_input
+from autovoice.measure.points import POINTS, feeds_at, load_point
 from autovoice.measure.trial import Trial
 from autovoice.spec import SNR_EQUAL
 from autovoice.steps.context import Context
-from autovoice.steps.names import FOUND, RANKING
-from autovoice.steps.points import POINTS, feeds_at, load_point
 from autovoice.steps.sensitivity import trial_of
 from autovoice.steps.verify import Known, parities, trained
+from autovoice.store.names import FOUND, RANKING
 
 Ranking = Sequence[Mapping[str, Any]]
 

@@ -15,8 +15,8 @@ from autovoice.measure.trial import Noise, Runner, Trial, runner
 from autovoice.onnx_tools.lowering.exclude import kept_nodes
 from autovoice.onnx_tools.lowering.policy import chosen_nodes, quantizable
 from autovoice.steps.context import Context
-from autovoice.steps.names import RANKING
 from autovoice.store.atomic import RANGES
+from autovoice.store.names import RANKING
 from autovoice.store.npz import read_npz
 
 Wires = dict[str, np.ndarray]

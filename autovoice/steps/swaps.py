@@ -10,9 +10,9 @@ import numpy as np
 
 from autovoice.backends.base import naming, on_host, session_of
 from autovoice.measure.parity import largest_input
+from autovoice.measure.points import load_point
 from autovoice.onnx_tools.ort import float_session
 from autovoice.steps.context import Context
-from autovoice.steps.points import load_point
 from autovoice.steps.verify import Known, parities
 
 POINT = "opt"

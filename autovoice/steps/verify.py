@@ -12,13 +12,13 @@ import numpy as np
 
 from autovoice.backends.base import on_host, session_of
 from autovoice.errors import GateError
+from autovoice.measure.advice import Advice, component_advice
 from autovoice.measure.audio import audio_distances, shortest
 from autovoice.measure.gates import Report, judged_value, meaningless, misses, worst
 from autovoice.measure.parity import compare, largest_input, pooled_axes, pooled_cosine
+from autovoice.measure.points import POINTS, feeds_at, load_point
 from autovoice.spec import AUDIO_METRICS, ERRORS
-from autovoice.steps.advice import Advice, component_advice
 from autovoice.steps.context import Context
-from autovoice.steps.points import POINTS, feeds_at, load_point
 from autovoice.store.atomic import RECORD
 
 

@@ -17,7 +17,7 @@ from autovoice.errors import AutovoiceError, ConfigError, Fault
 from autovoice.plan.rules.search import search_steps
 from autovoice.plan.rules.step import policy
 from autovoice.spec import Component
-from autovoice.steps.names import FOUND
+from autovoice.store.names import FOUND
 from autovoice.store.output import Output
 from autovoice.tasks.plan import tell
 from autovoice.tasks.run import output_of

@@ -28,9 +28,9 @@ import onnx
 from onnx import numpy_helper
 
 from autovoice.errors import AutovoiceError
+from autovoice.measure.points import POINTS, save_point
 from autovoice.spec import DTYPES
 from autovoice.steps.context import Context
-from autovoice.steps.points import POINTS, save_point
 from autovoice.store.atomic import RECORD
 
 _KEEP: dict[str, list[str]] = {"op_types": [], "nodes": [], "inputs": []}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from autovoice.errors import ExportError
+from autovoice.measure.points import POINTS, load_point, save_point
 from autovoice.steps.context import Context
-from autovoice.steps.points import POINTS, load_point, save_point
 from autovoice.steps.reference import run
 
 

@@ -12,9 +12,9 @@ import pytest
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from autovoice.errors import ExportError
+from autovoice.measure.points import POINTS, load_point, save_point
 from autovoice.onnx_tools.ort import NO_OVERFLOW, float_session
 from autovoice.steps.context import Context
-from autovoice.steps.points import POINTS, load_point, save_point
 from autovoice.steps.reference_onnx import options_for, run
 from tests.onnx_models import model, node, saved, value
 

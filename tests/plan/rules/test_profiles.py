@@ -198,9 +198,9 @@ def test_every_recording_is_in_a_profile_of_every_component(voice: Graph, rate: 
 
 
 def test_points_of_the_inputs_belong_together_in_one_profile(voice: Graph) -> None:
+    from autovoice.measure.points import POINTS as ALL
     from autovoice.plan.rules.pipeline import inputs
     from autovoice.steps.inputs import sizes_at
-    from autovoice.steps.points import POINTS as ALL
 
     dims = inputs(voice).fields["dims"]
     conditioner = next(c for c in voice.components if c.name == "conditioner")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -12,23 +13,21 @@ import onnx
 from autovoice.errors import LoweringError
 from autovoice.onnx_tools.lowering.exclude import check_keep, kept_nodes
 from autovoice.onnx_tools.lowering.policy import chosen_nodes
-from autovoice.steps.context import Context
-from autovoice.steps.names import MERGED
+from autovoice.store.names import MERGED
 
 
-def in_fused_names(context: Context) -> Mapping[str, Any]:
-    """The step's fields; with `members`, their policies resolved in their own graphs and put in place of `keep`, …
+def in_fused_names(fields: Mapping[str, Any], needs: Mapping[str, Path]) -> Mapping[str, Any]:
+    """A step's fields; with `members`, their policies resolved in their own graphs and put in place of `keep`, …
 
     First and last node, patterns and inputs mean what they mean in the member alone.
     """
-    fields = context.fields
     if "members" not in fields:
         return fields
-    names = json.loads((context.needs["export"] / MERGED).read_bytes())
+    names = json.loads((needs["export"] / MERGED).read_bytes())
     kept, chosen = [], []
     common = set.intersection(*({*m["keep"]["op_types"]} for m in fields["members"].values()))
     for member, policy in fields["members"].items():
-        model = onnx.load(context.needs[f"export:{member}"] / "model.onnx")
+        model = onnx.load(needs[f"export:{member}"] / "model.onnx")
         renamed, types = names[member]["nodes"], {n.name: n.op_type for n in model.graph.node}
         try:
             check_keep(model, policy["own_keep"])

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from autovoice.measure.advice import component_advice, end_to_end_advice
 from autovoice.plan.rules.component import about
 from autovoice.spec import OnnxFile
-from autovoice.steps.advice import component_advice, end_to_end_advice
 from tests.builders import FP16, FP32, ORT, component, quantized
 
 REPORT: dict[str, dict[str, dict[str, Any]]] = {
