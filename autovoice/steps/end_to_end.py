@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-from autovoice.backends.base import Shared, naming, on_host, read_by, session_of
+from autovoice.backends.base import Shared, naming, on_host, read_by
+from autovoice.backends.loading import session_of
 from autovoice.measure.advice import end_to_end_advice
 from autovoice.measure.parity import largest_input
 from autovoice.measure.points import POINTS, load_point

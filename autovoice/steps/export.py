@@ -32,8 +32,8 @@ from autovoice.steps.context import Context
 def run(context: Context) -> dict[str, Any]:
     """Write model.onnx."""
     fields = context.fields
-    module, weights = load_module(fields, context.files)
-    feeds = trace_inputs(fields)
+    module, weights = load_module(fields, fields["inputs"], context.files)
+    feeds = trace_inputs(fields["inputs"], fields["trace"])
     outputs = call(module, feeds, fields["output_order"])
     check_outputs(outputs, fields)
     with flattened(module):

@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from statistics import median
 from typing import Any
 
-from autovoice.backends.base import Shared, naming, read_by, session_of, timed_call
+from autovoice.backends.base import Shared, naming, read_by, timed_call
+from autovoice.backends.loading import session_of
 from autovoice.measure.points import load_point
 from autovoice.measure.race import timed_rounds
 from autovoice.steps.context import Context

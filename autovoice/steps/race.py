@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from autovoice.backends.base import session_of, timed_call
+from autovoice.backends.base import timed_call
+from autovoice.backends.loading import session_of
 from autovoice.measure.points import feeds_at
 from autovoice.measure.race import timed_rounds
 from autovoice.steps.context import Context

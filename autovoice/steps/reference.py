@@ -24,7 +24,7 @@ def run(context: Context) -> dict[str, Any]:
     from autovoice.modules.loading import call, load_module
 
     fields = context.fields
-    module, _ = load_module(fields, context.files)
+    module, _ = load_module(fields, fields["inputs"], context.files)
     notes: list[str] = []
     for point in POINTS:
         feeds = feeds_at(point, fields["reads"], context.needs)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from autovoice.backends.base import naming, on_host, session_of
+from autovoice.backends.base import naming, on_host
+from autovoice.backends.loading import session_of
 from autovoice.measure.parity import largest_input
 from autovoice.measure.points import load_point
 from autovoice.onnx_tools.ort import float_session

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from autovoice.backends.base import on_host, session_of
+from autovoice.backends.base import on_host
+from autovoice.backends.loading import session_of
 from autovoice.errors import GateError
 from autovoice.measure.advice import Advice, component_advice
 from autovoice.measure.audio import audio_distances, shortest

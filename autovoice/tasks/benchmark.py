@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from autovoice.backends.base import Session, Shared, on_host, read_by, session_of, timed_call
+from autovoice.backends.base import Session, Shared, on_host, read_by, timed_call
+from autovoice.backends.loading import session_of
 from autovoice.command.builds import BuildFailed, run_steps
 from autovoice.command.invocation import Invocation
 from autovoice.config.reader import Reader
