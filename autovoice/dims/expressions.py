@@ -125,6 +125,6 @@ def evaluate(expr: str | int, env: Mapping[str, int]) -> int:
     return int(whole)
 
 
-def is_symbol(expr: str | int) -> bool:
+def is_symbol(expr: str | int) -> TypeGuard[str]:
     """True for a bare name such as `frames`."""
     return isinstance(expr, str) and expr.isidentifier()

@@ -15,9 +15,10 @@ from autovoice.dims.expressions import ExprError, evaluate, symbols
 from autovoice.errors import ExportError, choices, nearest
 from autovoice.onnx_tools.io import dtype_name
 from autovoice.onnx_tools.probe import Run, with_formulas
+from autovoice.spec.ports import TensorField
 
 Runs = Callable[[onnx.ModelProto], list[Run]]
-Declared = Mapping[str, Any]
+Declared = Mapping[str, TensorField]
 
 
 def name_axes(

@@ -35,14 +35,19 @@ class OutputField(TensorField, Port):
     """One that the component makes, and therefore declares."""
 
 
+def wires(ports: Mapping[str, Port]) -> dict[str, str]:
+    """{own name: wire}."""
+    return {name: port["wire"] for name, port in ports.items()}
+
+
 def by_wire(ports: Mapping[str, Port], values: Mapping[str, T]) -> dict[str, T]:
     """What a component calls by its own names, by wire."""
     return {ports[name]["wire"]: value for name, value in values.items()}
 
 
-def by_name(ports: Mapping[str, Port], wires: Mapping[str, T]) -> dict[str, T]:
+def by_name(ports: Mapping[str, Port], values: Mapping[str, T]) -> dict[str, T]:
     """Of what is known by wire, a component's share, by its own names."""
-    return {name: wires[port["wire"]] for name, port in ports.items()}
+    return {name: values[port["wire"]] for name, port in ports.items()}
 
 
 def sent(ports: Mapping[str, SentPort], by_role: Mapping[str, Mapping[str, T]]) -> dict[str, T]:

@@ -21,9 +21,10 @@ from autovoice.store.atomic import RECORD
 if TYPE_CHECKING:
     from autovoice.backends.build import Delivered
     from autovoice.spec.fields import TracedModuleField
+    from autovoice.steps.fields import BuildFields
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context[BuildFields]) -> dict[str, Any]:
     """Write engine<suffix>. Raises BuildError, or PrecisionError when it does not hold what was asked."""
     fields = in_fused_names(context.fields, context.needs)
     backend = backend_from_target(fields["backend"]["target"], fields["backend"]["options"])
@@ -49,7 +50,7 @@ def run(context: Context) -> dict[str, Any]:
     return {"engine": engine.name, "size": size, "delivered": delivered.as_json(), "beside": beside}
 
 
-def request_from(fields: Mapping[str, Any], model: Path, named: Path, engine: Path) -> BuildRequest:
+def request_from(fields: BuildFields, model: Path, named: Path, engine: Path) -> BuildRequest:
     """What a backend is asked for: `model`, whose nodes are called as in `named`, as `engine`."""
     return BuildRequest(
         model=model,
@@ -67,7 +68,7 @@ def request_from(fields: Mapping[str, Any], model: Path, named: Path, engine: Pa
     )
 
 
-def _module(fields: Mapping[str, Any]) -> TracedModuleField | None:
+def _module(fields: BuildFields) -> TracedModuleField | None:
     """Of backends that run modules, the component's."""
     if "model" not in fields:
         return None

@@ -6,7 +6,7 @@ import glob
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import onnx
 
@@ -15,8 +15,15 @@ from autovoice.onnx_tools.lowering.exclude import check_keep, kept_nodes
 from autovoice.onnx_tools.lowering.policy import chosen_nodes
 from autovoice.store.names import MERGED
 
+if TYPE_CHECKING:
+    from autovoice.spec.fields import QuantizeField
+    from autovoice.steps.fields import BuildFields, LowerFields
 
-def in_fused_names(fields: Mapping[str, Any], needs: Mapping[str, Path]) -> Mapping[str, Any]:
+#: the fields of a step that has policies
+F = TypeVar("F", "LowerFields", "BuildFields")
+
+
+def in_fused_names(fields: F, needs: Mapping[str, Path]) -> F:
     """A step's fields; with `members`, their policies resolved in their own graphs and put in place of `keep`, …
 
     First and last node, patterns and inputs mean what they mean in the member alone.
@@ -40,12 +47,14 @@ def in_fused_names(fields: Mapping[str, Any], needs: Mapping[str, Path]) -> Mapp
     found: dict[str, Any] = {**fields, "keep": keep}
     if "own_keep" in fields:  # what the members ask for has been checked, each in its own names
         found["own_keep"] = {"op_types": [], "nodes": [], "inputs": []}
-    return found | ({"quantize": _policy(fields["quantize"], chosen)} if "quantize" in fields else {})
+    if "quantize" in fields:
+        found["quantize"] = _policy(fields["quantize"], chosen)
+    return cast(F, found)
 
 
-def _policy(given: Mapping[str, Any], chosen: list[str]) -> dict[str, Any]:
-    whole = {"include": [], "exclude": [], "first": True, "last": True, "nodes": chosen}
-    return {**given, **whole} | ({} if chosen else {"op_types": []})
+def _policy(given: QuantizeField, chosen: list[str]) -> QuantizeField:
+    types = given["op_types"] if chosen else []
+    return {"op_types": types, "include": [], "exclude": [], "first": True, "last": True, "nodes": chosen}
 
 
 def _exactly(names: Iterable[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -20,6 +20,9 @@ from autovoice.onnx_tools.ranges import Ranges, read_ranges
 from autovoice.store.atomic import link_or_copy
 from autovoice.terminal.overrides import setting
 
+if TYPE_CHECKING:
+    from autovoice.spec.fields import KeepField, QuantizeField
+
 #: the first with a scale for each channel
 _OPSET = 13
 
@@ -30,8 +33,8 @@ _FLOAT_OUTPUT = ["MatMul", "Gemm"]
 def to_u8s8(
     source: Path,
     target: Path,
-    keep: Mapping[str, Any],
-    quantize: Mapping[str, Any],
+    keep: KeepField,
+    quantize: QuantizeField,
     ranges: Path | None,
     bias: bool = True,
 ) -> dict[str, Any]:
