@@ -17,6 +17,8 @@ from autovoice.plan import code
 from autovoice.plan.code import add_cwd_to_path
 from autovoice.plan.planner import Plan, Planned, built_as, make_plan
 from autovoice.plan.rules import Step
+from autovoice.publish.account import BuildAccount, account_of
+from autovoice.publish.folder import publish
 from autovoice.store import hashing
 from autovoice.store.artefacts import Record
 from autovoice.store.json_files import read_json
@@ -32,23 +34,19 @@ class BuildFailed(SeveralErrors):
 
 @dataclass(frozen=True)
 class Built:
-    """A finished build: its records, which of them ran now, and the folder."""
+    """A finished build: its account, the folder, and what of that had to be written."""
 
-    plan: Plan
-    records: Mapping[str, Record]
-    ran: Mapping[str, Record]
+    account: BuildAccount
     folder: Path
     written: Sequence[str]
 
 
 def build(invocation: Invocation, executor: Executor | None = None) -> Built:
     """Run and publish, with the store in use. Raises BuildFailed with every failed step, and publishes nothing."""
-    from autovoice.publish.folder import publish
-
-    store = invocation.store
     plan, outcome = _finished(invocation.plan, invocation, executor)
-    written = publish(plan, outcome.records, store, invocation.folder, invocation.identity)
-    return Built(plan, outcome.records, outcome.ran, invocation.folder, written)
+    account = account_of(plan, outcome.records, outcome.ran)
+    written = publish(account, invocation.store, invocation.folder, invocation.identity)
+    return Built(account, invocation.folder, written)
 
 
 def run_steps(invocation: Invocation, steps: Sequence[Step], executor: Executor | None = None) -> Mapping[str, Record]:

@@ -128,14 +128,14 @@ def check_choices(component: Component, faults: list[Fault]) -> None:
         fact = f"{backend.name} runs a component's own module, and this one is {kind}"
         fix = "fuse=null" if component.members else f"component.{component.name}.backend=onnxruntime"
         faults.append(Fault(f"{component.place}.backend", fact, fix))
-    higher = component.higher if component.raced else None
+    higher = component.baseline.precision if component.baseline else None
     if higher is not None and (higher.type not in backend.types or higher.quantize is not None):
         fact = f"{backend.name} cannot be timed in {higher.name} ({higher.type})"
         key = f".{backend.name if backend.name in precision.highers else 'default'}"
         where = f"precision.higher{key if len(precision.highers) > 1 else ''}"
         faults.append(Fault(where, fact, f"{where}=fp32, or another floating point precision that it runs"))
     if loader_of(backend.target) is None:
-        fact = f"nothing could load what {backend.target} builds: it has no name to be found by"
+        fact = f"backend class {backend.target} is not registered, so its engines could not be loaded"
         fix = f'register the class: [project.entry-points."{GROUP}"] {backend.name} = "package.module:Class"'
         faults.append(Fault(f"{component.place}.backend", fact, fix))
     for scope, metrics in (
@@ -150,19 +150,19 @@ def check_choices(component: Component, faults: list[Fault]) -> None:
 
 
 def check_fallback(component: Component, faults: list[Fault]) -> None:
-    """What is built to stand in for the component must be something that can be built and loaded."""
-    stand_in = component.stand_in
-    if stand_in is None:
+    """A fallback must be something that can be built and loaded."""
+    fallback = component.fallback_engine
+    if fallback is None:
         return
-    where, backend = f"{component.place}.on_mismatch", stand_in.backend
-    if stand_in.precision.type not in backend.types:
-        fact = f"{backend.name} cannot run {stand_in.precision.name}, which a fallback is built in"
+    where, backend = f"{component.place}.on_mismatch", fallback.backend
+    if fallback.precision.type not in backend.types:
+        fact = f"{backend.name} cannot run {fallback.precision.name}, which a fallback is built in"
         faults.append(Fault(where, fact, "a backend that can, or fail, or rebuild"))
     if backend.from_module and component.model is None:
         fact = f"{backend.name} runs a component's own module, and this one has none"
         faults.append(Fault(where, fact, f"{where}=fail, or another backend"))
     if loader_of(backend.target) is None:
-        fact = f"nothing could load what {backend.target} builds: it has no name to be found by"
+        fact = f"backend class {backend.target} is not registered, so its engines could not be loaded"
         faults.append(Fault(where, fact, f'register the class: [project.entry-points."{GROUP}"]'))
 
 
@@ -221,8 +221,8 @@ def check_example(tensor: Tensor, faults: list[Fault]) -> None:
 
 def _used(component: Component) -> list[str]:
     """The precisions that the component's engine may be of."""
-    higher = component.higher if component.raced and component.only_if_faster else None
-    return [component.settled.precision.judged_as, *([higher.judged_as] if higher is not None else [])]
+    baseline = component.baseline if component.only_if_faster else None
+    return [v.precision.judged_as for v in (component.primary, baseline) if v is not None]
 
 
 def check_calibration(component: Component, faults: list[Fault]) -> None:

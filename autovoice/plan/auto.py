@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from autovoice.errors import AutovoiceError, Fault, choices
-from autovoice.plan.rules.environment import environment_of, runs_here, variants
+from autovoice.plan.rules.environment import runs_here, timed
 from autovoice.spec import BackendOrder, BuildSpec, Component, Gate, Precision, Target
 
 
@@ -55,18 +55,16 @@ def first_fit(precision: Precision, order: BackendOrder) -> Choice:
 def why_not(c: Component) -> str | None:
     """Why its backend cannot build and run the component here; None where it can."""
     name = c.backend.name
-    for one in variants(c):
-        if one.precision.type not in c.backend.types:
-            return f"{name} has no {one.precision.name}"
+    for v in timed(c):
+        if v.precision.type not in c.backend.types:
+            return f"{name} has no {v.precision.name}"
     for o in c.outputs:
         if not c.backend.takes(o.tensor.dtype):
             return f"{name} has no {o.tensor.dtype} outputs"
     if c.backend.from_module and c.model is None:
         return f"{name} runs modules, and this is an ONNX file"
     try:
-        for one in variants(c):
-            environment_of(one)
-        here = runs_here(c)
+        here = all([runs_here(v) for v in timed(c)])
     except AutovoiceError as e:
         return e.fact if e.fact.startswith(name) else f"{name}: {e.fact}"
     return None if here else f"{name} would build for other machines than this one"

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from autovoice.errors import ArtefactError
-from autovoice.plan.planner import Plan
-from autovoice.plan.rules import engine_of
-from autovoice.plan.rules.fallback import SUFFIX
-from autovoice.runtime.manifest import DIGEST, NAME, fallback_in, files_in, read_manifest
+from autovoice.publish.account import BuildAccount
+from autovoice.runtime.manifest import DIGEST, NAME, files_in, read_manifest
 from autovoice.store.artefacts import Record, Store
 from autovoice.store.atomic import link_or_copy
 from autovoice.store.hashing import file_sha256, uncached_sha256
@@ -30,30 +28,12 @@ class Part:
     digest: str
 
 
-def parts_of(data: Mapping[str, Any], plan: Plan, records: Mapping[str, Record]) -> Iterator[Part]:
-    engines = {c.name: engine_of(c) for c in plan.graph.components}
-    for component in data["components"]:
-        for entry, build in _engines(component, engines, records):
-            for source, file, digest in _files(entry, build):
-                yield Part(build, source, file, digest)
-
-
-def _engines(
-    component: Mapping[str, Any], engines: Mapping[str, str], records: Mapping[str, Record]
-) -> Iterator[tuple[Mapping[str, Any], Record]]:
-    """The manifest's entry of each engine that belongs to a component, and the record it was built with."""
-    name = component["name"]
-    yield component, records[engines[name]]
-    fallback = fallback_in(component)
-    if fallback is not None:
-        yield fallback, records[f"{name}.build{SUFFIX}"]
-
-
-def _files(component: Mapping[str, Any], build: Record) -> Iterator[tuple[str, str, str]]:
-    """(name in the store, name in the folder, sha256) of an engine and of the files it needs beside it."""
-    yield build.result["engine"], component["file"], component["sha256"]
-    for source, (file, digest) in zip(build.result["beside"], component["beside"].items(), strict=True):
-        yield source, file, digest
+def parts_of(account: BuildAccount) -> Iterator[Part]:
+    """Every file of every engine, of those that stand beside another one too."""
+    for engine in (e for c in account.components for e in c.engines):
+        record = engine.record
+        for stored, file in {engine.stored: engine.file, **engine.beside}.items():
+            yield Part(record, stored, file, record.files[stored].sha256)
 
 
 def is_in_place(path: Path, digest: str) -> bool:

@@ -83,8 +83,8 @@ def pareto(sweep: Path) -> str:
     front = {o for o, values in distinct.items() if not any(_beats(v, values, names) for v in distinct.values())}
     ordered = sorted(distinct, key=lambda o: (o not in front, distinct[o]))
     shared = set.intersection(*(set(o) for o in distinct))
-    objective_values = {o: " ".join(one for one in o if one not in shared) for o in distinct}
-    rows = [["*" if o in front else "", *(f"{v:.4g}" for v in distinct[o]), objective_values[o]] for o in ordered]
+    differing = {o: " ".join(one for one in o if one not in shared) for o in distinct}
+    rows = [["*" if o in front else "", *(f"{v:.4g}" for v in distinct[o]), differing[o]] for o in ordered]
     return table(["", *names, "overrides"], rows) + f"\n * on the Pareto front, {len(front)} of {len(distinct)} builds"
 
 

@@ -35,15 +35,19 @@ from autovoice.spec.names import (
     WORKER,
 )
 from autovoice.spec.tensors import Axis, Dim, Input, Output, Tensor
+from autovoice.spec.variants import BASELINE, FALLBACK, PRIMARY, EngineVariant
 
 __all__ = [
     "AUDIO_METRICS",
+    "BASELINE",
     "DTYPES",
     "ERRORS",
     "FAIL",
+    "FALLBACK",
     "OBJECTIVES",
     "OPTIONAL_METRICS",
     "POINTS",
+    "PRIMARY",
     "QUANTIZABLE",
     "REBUILD",
     "RUNS_HERE",
@@ -57,6 +61,7 @@ __all__ = [
     "Checkpoint",
     "Component",
     "Dim",
+    "EngineVariant",
     "Export",
     "Gate",
     "Group",

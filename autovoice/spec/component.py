@@ -10,6 +10,7 @@ from typing import Any
 from autovoice.spec.choices import Backend, Calibration, Export, Gate, Keep, Precision, Quantize, Target
 from autovoice.spec.names import FAIL
 from autovoice.spec.tensors import Input, Output
+from autovoice.spec.variants import BASELINE, FALLBACK, PRIMARY, EngineVariant
 
 
 @dataclass(frozen=True)
@@ -93,42 +94,29 @@ class Component:
         return replace(self, precision=replace(_AS_EXPORTED, name=asked.name, gates=asked.judged_as), quantize=None)
 
     @property
-    def lowering(self) -> Target:
-        """The precision's lowering for this component's backend."""
-        return self.precision.lowerings.get(self.backend.name, self.precision.lowering)
-
-    @property
-    def settled(self) -> Component:
-        """Itself; or, where the policy of a quantized precision leaves out all of it, in the `higher` one."""
-        if self.quantize is None or self.quantize.op_types or self.higher is None:
-            return self
-        return self.compared
-
-    @property
-    def higher(self) -> Precision | None:
-        """What its precision is compared with on its backend; None for one that is not."""
-        return self.precision.higher_on(self.backend.name)
-
-    @property
-    def compared(self) -> Component:
-        """The same component in that precision."""
-        assert self.higher is not None
-        return replace(self, precision=self.higher, quantize=None)
-
-    @property
-    def stand_in(self) -> Component | None:
-        """The component in float32 on its fallback, built beside it; None without one, or where it is on it already."""
-        if self.fallback is None or self.fallback.name == self.backend.name:
-            return None
-        plain = replace(self, precision=_AS_EXPORTED, quantize=None, only_if_faster=False)
-        return replace(plain, backend=self.fallback, fallback=None)
-
-    @property
     def quantized(self) -> bool:
         """True where the policy quantizes anything, so that ranges are needed."""
         return self.quantize is not None and bool(self.quantize.op_types)
 
     @property
-    def raced(self) -> bool:
-        """True where the build is timed against one of a higher precision."""
-        return self.quantized and self.higher is not None
+    def primary(self) -> EngineVariant:
+        """Its engine, in the precision asked for; where that one's policy leaves out all of it, in the higher one."""
+        variant = EngineVariant(self, PRIMARY, self.precision, self.backend, self.quantize)
+        if self.quantize is None or variant.quantized or variant.higher is None:
+            return variant
+        return replace(variant, precision=variant.higher, quantize=None)
+
+    @property
+    def baseline(self) -> EngineVariant | None:
+        """The same graph in a higher precision, which a quantized engine is timed against; None for any other."""
+        higher = self.precision.higher_on(self.backend.name)
+        if not self.quantized or higher is None:
+            return None
+        return EngineVariant(self, BASELINE, higher, self.backend, suffix=f"_{higher.name}")
+
+    @property
+    def fallback_engine(self) -> EngineVariant | None:
+        """In float32 on its fallback; None without one, or where it is on that backend already."""
+        if self.fallback is None or self.fallback.name == self.backend.name:
+            return None
+        return EngineVariant(self, FALLBACK, _AS_EXPORTED, self.fallback, suffix=f"_{FALLBACK}")

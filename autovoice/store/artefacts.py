@@ -33,6 +33,7 @@ from autovoice.store.json_files import read_regular
 from autovoice.store.locks import UNWRITABLE, locked, shared
 from autovoice.store.memory import Entry, built, keys_of, news, read_json, sealed, unsealed
 
+_PROBE = ".probe-"
 _FOLDERS = ("objects", "tmp", "locks", "last", "logs")
 
 
@@ -75,9 +76,11 @@ class Store:
                 make_folder(self.root / name)
             for folder in (self.root, self.root / "last"):
                 sweep_parts(folder)
-            probe = self.root / "tmp" / f".probe-{uuid.uuid4().hex}"
+            for left in (self.root / "tmp").glob(f"{_PROBE}*"):  # of a process that was killed right here
+                left.unlink(missing_ok=True)
+            probe = self.root / "tmp" / f"{_PROBE}{uuid.uuid4().hex}"
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as e:
             raise store_error(self.root, e) from e
 

@@ -130,7 +130,7 @@ CASES = {
     "backend without a name": (
         ["backend._target_=chime.engine.Engine", "task=plan"],
         "component.embedder.backend, component.synth.backend, component.limiter.backend: "
-        "nothing could load what chime.engine.Engine builds: it has no name to be found by",
+        "backend class chime.engine.Engine is not registered, so its engines could not be loaded",
         'register the class: [project.entry-points."autovoice.backends"] onnxruntime = "package.module:Class"',
     ),
     "sweep that cannot be parsed": (

@@ -43,7 +43,7 @@ if __name__ == "__main__":
     both = [built(f"weights/{name}.onnx") for name in ("Tanh", "Sigmoid")]
     for i in count():
         invocation, one = both[i % 2]
-        written = publish(one.plan, one.records, invocation.store, invocation.folder, [])
+        written = publish(one.account, invocation.store, invocation.folder, [])
         assert written == ["limiter.onnx", "manifest.json"], written
         print(i, flush=True)
 """

@@ -104,7 +104,7 @@ def test_a_components_policy_replaces_its_precisions_key_by_key(own: Any, expect
 
 def test_a_policy_means_nothing_to_a_precision_without_one() -> None:
     c = read({"quantize": {"op_types": ["Conv"]}}, precision=FP32)
-    assert (c.quantize, c.quantized, c.raced) == (None, False, False)
+    assert (c.quantize, c.quantized, c.baseline) == (None, False, None)
 
 
 @pytest.mark.parametrize("own", [{}, {"only_if_faster": "maybe", "on_mismatch": 5}], ids=["none", "by_interpolation"])
@@ -159,12 +159,11 @@ def test_faults_of_a_policy(own: Any, expected: str) -> None:
 
 def test_what_a_quantized_build_is_compared_with() -> None:
     c = read()
-    assert c.higher is not None
-    assert (c.higher.name, c.higher.type) == ("fp16", "float16")
-    assert c.higher.highers == {}  # one comparison, no chain of them
-    assert c.raced
-    assert not read(precision=INT8 | {"higher": None}).raced
-    assert not read({"quantize": {"op_types": []}}).raced
+    assert c.baseline is not None
+    assert (c.baseline.precision.name, c.baseline.precision.type) == ("fp16", "float16")
+    assert c.baseline.precision.highers == {}  # one comparison, no chain of them
+    assert read(precision=INT8 | {"higher": None}).baseline is None
+    assert read({"quantize": {"op_types": []}}).baseline is None
 
 
 @pytest.mark.parametrize(
@@ -186,8 +185,8 @@ def test_precisions_that_name_each_other_as_higher() -> None:
     made = SpecReader(reader().data | {"precision": "a"}, lambda g, n, w: both.get(n) or lookup(g, n, w))
     (c,) = made.build().components
     assert made.faults == []
-    assert c.higher is not None
-    assert (c.higher.name, dict(c.higher.highers)) == ("b", {})
+    assert c.primary.higher is not None
+    assert (c.primary.higher.name, dict(c.primary.higher.highers)) == ("b", {})
 
 
 BY_BACKEND = {"default": "fp16", "trt": "fp32"}
@@ -196,17 +195,17 @@ BY_BACKEND = {"default": "fp16", "trt": "fp32"}
 @pytest.mark.parametrize(("backend", "expected"), [("ort", "fp16"), ("trt", "fp32")])
 def test_what_it_is_compared_with_on_a_backend(backend: str, expected: str) -> None:
     c = read({"backend": backend}, precision=INT8 | {"higher": BY_BACKEND})
-    assert c.higher is not None
-    assert c.higher.name == expected
+    assert c.baseline is not None
+    assert c.baseline.precision.name == expected
     left_out = read({"backend": backend, "quantize": {"op_types": []}}, precision=INT8 | {"higher": BY_BACKEND})
-    assert left_out.settled.precision.name == expected
+    assert left_out.primary.precision.name == expected
 
 
 def test_nothing_to_compare_with_on_a_backend() -> None:
     some = INT8 | {"higher": {"default": "fp16", "trt": None}}
-    assert not read({"backend": "trt"}, precision=some).raced
-    assert read({"backend": "ort"}, precision=some).raced
-    assert not read({"backend": "ort"}, precision=INT8 | {"higher": {"trt": "fp16"}}).raced
+    assert read({"backend": "trt"}, precision=some).baseline is None
+    assert read({"backend": "ort"}, precision=some).baseline is not None
+    assert read({"backend": "ort"}, precision=INT8 | {"higher": {"trt": "fp16"}}).baseline is None
 
 
 @pytest.mark.parametrize(
@@ -261,7 +260,7 @@ def test_a_backend_of_ones_own_may_be_named() -> None:
     node = {"backend": own, "quantize": {"exclude": [{"pattern": "a", "backends": ["own"]}]}}
     c = read(node, precision=INT8 | {"higher": {"own": "fp32"}})
     assert policy(c)["exclude"] == ["a"]
-    assert c.higher is not None
+    assert c.baseline is not None
 
 
 @pytest.mark.parametrize(
@@ -301,7 +300,7 @@ def test_an_unknown_key_beside_a_pattern() -> None:
     ],
 )
 def test_a_lowering_of_its_own_for_a_backend(backend: str, expected: Target) -> None:
-    assert read({"backend": backend}).lowering == expected
+    assert read({"backend": backend}).primary.lowering == expected
 
 
 def test_a_lowering_that_is_no_target() -> None:

@@ -139,9 +139,9 @@ def test_a_file_that_is_quantized_already_is_kept_as_it_is(precision: str, tmp_p
     asked |= {"quantize": {"op_types": ["MatMul"]}} if precision in ("int8", "fp8") else {}
     spec = read(tree(quantized_file(tmp_path / "e.onnx"), precision=asked))
     (c,) = spec.components
-    assert (c.prequantized, c.quantize, c.quantized, c.raced) == (("MatMulInteger",), None, False, False)
+    assert (c.prequantized, c.quantize, c.quantized, c.baseline) == (("MatMulInteger",), None, False, None)
     assert (c.precision.name, c.precision.type, c.precision.judged_as) == (precision, "float32", precision)
-    assert c.lowering.path == "autovoice.onnx_tools.lowering.floating.keep_float32"
+    assert c.primary.lowering.path == "autovoice.onnx_tools.lowering.floating.keep_float32"
     fact = f"{c.name}: e.onnx is quantized already (MatMulInteger), kept as it is"
     assert spec.notes == (f"{fact}: {precision} rewrites nothing",)
 

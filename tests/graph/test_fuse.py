@@ -100,8 +100,8 @@ def test_policies_of_the_members_are_one() -> None:
 def test_members_none_of_which_quantizes_anything_stay_in_the_higher_precision() -> None:
     parts = [quantized("a", quantize=Quantize(())), quantized("b", ["a_out"], quantize=Quantize(()))]
     (one,) = merged(*parts, ab=("a", "b"))
-    assert one.settled.precision == FP32
-    assert one.settled.members == one.members
+    assert one.primary.precision == FP32
+    assert one.primary.component.members == one.members
 
 
 # -- what cannot be --------------------------------------------------------------------------------

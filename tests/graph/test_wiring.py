@@ -49,7 +49,7 @@ def test_a_backend_whose_engines_nothing_could_load_is_refused() -> None:
     with pytest.raises(ConfigError) as raised:
         graph_of(component("a", backend=lost))
     assert raised.value.faults[0].where == "component.a.backend"
-    assert "nothing could load what my.backend.Mine builds" in str(raised.value)
+    assert "backend class my.backend.Mine is not registered" in str(raised.value)
     assert 'register the class: [project.entry-points."autovoice.backends"] mine = "package.module:Class"' in str(
         raised.value
     )

@@ -193,7 +193,7 @@ def test_an_unknown_policy() -> None:
 def test_what_stands_in_is_float32_as_exported() -> None:
     made = plain_reader(on_mismatch="plain")
     (c,) = made.build().components
-    stand_in = c.stand_in
-    assert stand_in is not None
-    assert (stand_in.backend.name, stand_in.precision.name, stand_in.quantize) == ("plain", "fp32", None)
-    assert replace(c, fallback=c.backend).stand_in is None  # it is on that backend already
+    fallback = c.fallback_engine
+    assert fallback is not None
+    assert (fallback.backend.name, fallback.precision.name, fallback.quantize) == ("plain", "fp32", None)
+    assert replace(c, fallback=c.backend).fallback_engine is None  # it is on that backend already

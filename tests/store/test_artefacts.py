@@ -231,6 +231,13 @@ def test_a_record_that_is_not_as_it_was_written_is_none(store: Store, change: An
     assert store.record(KEY) is None
 
 
+def test_what_a_process_left_that_was_killed_while_it_prepared_goes(store: Store) -> None:
+    left = store.root / "tmp" / ".probe-0123"
+    left.touch()
+    store.prepare()
+    assert not left.exists()
+
+
 # -- workplaces ------------------------------------------------------------------------------------
 
 

@@ -46,10 +46,10 @@ def steps_of(graph: Graph) -> tuple[Step, ...]:
             steps += [fuse(graph, c), *calibration.get(c.name, [])]
         steps += [*built(graph, c), *fallback_steps(graph, c)]
     steps += method_checks(observed)
-    if any(gate_subject(c) is None for c in graph.components):
+    if any(gate_subject(c.primary) is None for c in graph.components):
         return tuple(steps)
     if quantized and len(graph.components) > 1:
         steps.append(swaps(graph))
-    if graph.spec.timed and all(runs_here(c) for c in graph.components):
+    if graph.spec.timed and all(runs_here(c.primary) for c in graph.components):
         steps.append(latency(graph))
     return (*steps, end_to_end(graph))

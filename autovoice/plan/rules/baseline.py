@@ -1,4 +1,4 @@
-"""The steps of a component built in another way, beside the build it is to be compared with."""
+"""Benchmark baselines: the steps of a component built in another way, to be compared with its own engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from autovoice.graph.wiring import Graph
 from autovoice.plan.rules.component import engine_steps, sources
 from autovoice.plan.rules.step import Step, loader
-from autovoice.spec import Backend, Component, Precision
+from autovoice.spec import Backend, Component, EngineVariant, Precision
 
 
 @dataclass(frozen=True)
@@ -21,18 +21,18 @@ class Baseline:
     precision: Precision
     session: Mapping[str, Any] = field(default_factory=dict)
 
-    def of(self, c: Component) -> Component:
-        """The component as this contender builds it."""
+    def of(self, c: Component) -> EngineVariant:
+        """The engine of a component that its own one is compared with."""
         backend = replace(self.backend.with_options(c.options), session={**self.backend.session, **self.session})
-        made = replace(c, backend=backend, precision=self.precision, quantize=None, only_if_faster=False)
-        return made.in_file_precision()
+        built = replace(c, backend=backend, precision=self.precision, quantize=None, only_if_faster=False)
+        return replace(built.in_file_precision().primary, role=self.name, suffix=f"_{self.name}")
 
 
-def baseline_steps(graph: Graph, c: Component, contender: Baseline) -> tuple[Step, ...]:
+def baseline_steps(graph: Graph, c: Component, baseline: Baseline) -> tuple[Step, ...]:
     """The last one is the build."""
-    return (*sources(graph, c), *engine_steps(graph, contender.of(c), f"_{contender.name}"))
+    return (*sources(graph, c), *engine_steps(graph, baseline.of(c)))
 
 
-def loaded_as(c: Component, contender: Baseline) -> Mapping[str, Any]:
+def loaded_as(c: Component, baseline: Baseline) -> Mapping[str, Any]:
     """What loads the build."""
-    return loader(contender.of(c).backend)
+    return loader(baseline.of(c).backend)

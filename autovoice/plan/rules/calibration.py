@@ -61,7 +61,7 @@ def method_checks(components: Iterable[Component]) -> list[Step]:
     """For every calibration that names tensors by patterns: that each means one, in some component that shares it."""
     shared: list[tuple[Calibration, list[Component]]] = []
     for c in components:
-        if c.calibration.source is None or len(c.calibration.method) == 1 or implicit(c):
+        if c.calibration.source is None or len(c.calibration.method) == 1 or implicit(c.primary):
             continue
         known = next((users for calibration, users in shared if calibration == c.calibration), None)
         if known is None:
@@ -173,7 +173,7 @@ def _role(producer: str | None) -> str:
 
 def _cached(c: Component) -> bool:
     """True where the tool's own calibration cache is given: no sample is looked at."""
-    return implicit(c) and c.precision.implicit is not None and c.precision.implicit.cache is not None
+    return implicit(c.primary) and c.precision.implicit is not None and c.precision.implicit.cache is not None
 
 
 def _ranges(graph: Graph, c: Component) -> list[Step]:
@@ -187,7 +187,7 @@ def _ranges(graph: Graph, c: Component) -> list[Step]:
         code = targets_of(calibration.calibrator)
         return [component_step(c, "ranges_calibrator", given, export, _files(calibration), code, "ranges")]
     own_samples = component_samples(graph, c) if calibration.level == "component" else []
-    if implicit(c):  # its tool observes for itself
+    if implicit(c.primary):  # its tool observes for itself
         return own_samples
     shards = [_observe(graph, c, i) for i in range(calibration.shards)]
     needs = export | {s.id.removeprefix(f"{c.name}."): s.id for s in shards}

@@ -1,24 +1,23 @@
-"""The steps of one component: export, reference, lower, passes, build, verify, and the race of a quantized build."""
+"""The steps of one component: export, reference, lower, passes, build, and the race of a quantized build."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from autovoice.graph.wiring import Graph, ancestors
+from autovoice.graph.wiring import Graph
 from autovoice.machine.sharing import machine
 from autovoice.plan.rules.calibration import sample_needs, sample_reads
-from autovoice.plan.rules.environment import environment_of, implicit, runs_here
+from autovoice.plan.rules.environment import environment_of, implicit, runs_here, timed
 from autovoice.plan.rules.fused import fuse, fused_ranges, policies, policy_needs
-from autovoice.plan.rules.gate_subject import gate_subject
 from autovoice.plan.rules.profiles import engine_profiles
 from autovoice.plan.rules.step import (
     Step,
     backend,
     component_step,
     dims_of,
+    engine_step,
     export_of,
     formulas,
     inputs_of,
@@ -27,6 +26,7 @@ from autovoice.plan.rules.step import (
     model_targets,
     onnx_files,
     outputs_of,
+    plain_keep,
     policy,
     reads,
     senders,
@@ -35,7 +35,8 @@ from autovoice.plan.rules.step import (
     targets_of,
     weights,
 )
-from autovoice.spec import AUDIO_METRICS, RUNS_HERE, Backend, Component, Keep, Target
+from autovoice.plan.rules.verify import verify
+from autovoice.spec import RUNS_HERE, Backend, Component, EngineVariant, Target
 from autovoice.spec.names import PASSES
 
 _UNTOUCHED = Target("autovoice.onnx_tools.lowering.floating.keep_float32")
@@ -43,18 +44,17 @@ _UNTOUCHED = Target("autovoice.onnx_tools.lowering.floating.keep_float32")
 
 def built(graph: Graph, c: Component) -> list[Step]:
     """From the component's ONNX file to an engine that was held against the reference."""
-    c = c.settled
-    steps = [fused_ranges(c)] if c.members and c.quantized and not implicit(c) else []
-    steps += engine_steps(graph, c)
-    if c.raced and runs_here(c):
-        high = c.compared
-        steps += [*engine_steps(graph, high, f"_{high.precision.name}"), _race(graph, c, high)]
-    return [*steps, *verify(graph, c)]
+    primary, baseline = c.primary, c.baseline
+    steps = [fused_ranges(c)] if c.members and primary.quantized and not implicit(primary) else []
+    steps += engine_steps(graph, primary)
+    if baseline is not None and all(map(runs_here, timed(c))):
+        steps += [*engine_steps(graph, baseline), _race(graph, primary, baseline)]
+    return [*steps, *verify(graph, primary)]
 
 
 def calibrated(c: Component) -> list[Component]:
     """Whose activations are observed: of a fused component its members', unless the tool observes for itself."""
-    return [m for m in c.members if m.quantized] if c.members and not implicit(c) else [c]
+    return [m for m in c.members if m.quantized] if c.members and not implicit(c.primary) else [c]
 
 
 def sources(graph: Graph, c: Component) -> list[Step]:
@@ -62,15 +62,14 @@ def sources(graph: Graph, c: Component) -> list[Step]:
     return [*(source(graph, p) for p in c.parts), *([fuse(graph, c)] if c.members else [])]
 
 
-def engine_steps(graph: Graph, c: Component, suffix: str = "") -> list[Step]:
+def engine_steps(graph: Graph, v: EngineVariant) -> list[Step]:
     """From the export to an engine."""
-    lower, build = _lower(c, f"lower{suffix}"), _build(graph, c, suffix)
-    if not c.backend.passes:
+    lower, build = _lower(v), _build(graph, v)
+    if not v.backend.passes:
         return [lower, build]
-    fields = {"passes": list(c.backend.passes)}
-    code = tuple(PASSES.get(name, name) for name in c.backend.passes)
-    passes = component_step(c, "passes", fields, {"lower": lower.id}, targets=code, name=f"passes{suffix}")
-    return [lower, passes, build]
+    fields = {"passes": list(v.backend.passes)}
+    code = tuple(PASSES.get(name, name) for name in v.backend.passes)
+    return [lower, engine_step(v, "passes", fields, {"lower": lower.id}, targets=code), build]
 
 
 def source(graph: Graph, c: Component) -> Step:
@@ -107,70 +106,69 @@ def reference(graph: Graph, c: Component) -> Step:
     return component_step(c, "reference", fields | model(c), needs, weights(c), model_targets(c))
 
 
-def _lower(c: Component, name: str = "") -> Step:
-    needs = {"export": export_of(c)}
-    if implicit(c):  # the tool quantizes while it builds
-        c = replace(c, precision=replace(c.precision, lowering=_UNTOUCHED, lowerings={}, type="float32"), quantize=None)
-    if c.quantized:
-        needs["ranges"] = f"{c.name}.ranges"
-    needs |= policy_needs(c)
-    return component_step(c, "lower", lowering_fields(c), needs, targets=targets_of(c.lowering), name=name)
+def _lower(v: EngineVariant) -> Step:
+    needs = {"export": export_of(v.component)}
+    if implicit(v):  # the tool quantizes while it builds
+        v = replace(v, precision=replace(v.precision, lowering=_UNTOUCHED, lowerings={}, type="float32"), quantize=None)
+    if v.quantized:
+        needs["ranges"] = f"{v.component.name}.ranges"
+    needs |= policy_needs(v)
+    return engine_step(v, "lower", lowering_fields(v), needs, targets=targets_of(v.lowering))
 
 
-def lowering_fields(c: Component) -> dict[str, Any]:
-    keep = {k: list(v) for k, v in asdict(c.precision.keep | c.keep).items()}
+def lowering_fields(v: EngineVariant) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "precision": {"name": c.precision.name, "type": c.precision.type},
-        "lowering": target(c.lowering),
-        "keep": keep,
-        "own_keep": {k: list(v) for k, v in asdict(c.keep).items()},
+        "precision": {"name": v.precision.name, "type": v.precision.type},
+        "lowering": target(v.lowering),
+        "keep": plain_keep(v.precision.keep | v.component.keep),
+        "own_keep": plain_keep(v.component.keep),
     }
-    if c.quantize is not None:
-        fields["quantize"] = policy(c)
-    return fields | policies(c)
+    if v.quantize is not None:
+        fields["quantize"] = policy(v)
+    return fields | policies(v)
 
 
-def _build(graph: Graph, c: Component, suffix: str = "") -> Step:
-    keep: Keep = c.precision.keep | c.keep
+def _build(graph: Graph, v: EngineVariant) -> Step:
+    c = v.component
     fields: dict[str, Any] = {
-        "backend": backend(c.backend),
-        "precision": {"name": c.precision.name, "type": c.precision.type, "scope": c.precision.scope},
-        "keep": {k: list(v) for k, v in asdict(keep).items()},
+        "backend": backend(v.backend),
+        "precision": {"name": v.precision.name, "type": v.precision.type, "scope": v.precision.scope},
+        "keep": plain_keep(v.precision.keep | c.keep),
         "inputs": inputs_of(graph, c),
         "outputs": outputs_of(c),
     }
     if c.prequantized:
         fields["given"] = list(c.prequantized)
-    needs = {"lower": f"{c.name}.lower{suffix}"}
+    needs = {"lower": v.step("lower")}
     files: dict[str, Path] = {}
-    targets: tuple[str, ...] = (c.backend.target,)
-    if c.backend.passes:
-        needs["passes"] = f"{c.name}.passes{suffix}"
-    if c.backend.profiled:
+    targets: tuple[str, ...] = (v.backend.target,)
+    if v.backend.passes:
+        needs["passes"] = v.step("passes")
+    if v.backend.profiled:
         fields["profiles"] = engine_profiles(graph, c)
-    if (environment := environment_of(c)) is not None:
+    if (environment := environment_of(v)) is not None:
         fields["environment"] = {k: v for k, v in environment.items() if k != RUNS_HERE}
-    if c.backend.from_module:
+    if v.backend.from_module:
         used = dims_of(
             symbols_of(t["shape"] for t in (*fields["inputs"].values(), *fields["outputs"].values())), graph.dims
         )
         order = [o.local for o in c.outputs]
         fields |= model(c) | {"output_order": order, "trace": {n: d.trace for n, d in used.items()}}
         files, targets = weights(c), (*targets, *model_targets(c))
-    if c.quantize is not None:  # what was to be quantized is known by the names of the exported graph
-        fields["quantize"] = policy(c)
+    if v.quantize is not None:  # what was to be quantized is known by the names of the exported graph
+        fields["quantize"] = policy(v)
         needs["export"] = export_of(c)
-    fields |= policies(c)
-    needs |= policy_needs(c)
-    if implicit(c):
-        assert c.precision.implicit is not None
-        given = c.precision.implicit
+    fields |= policies(v)
+    needs |= policy_needs(v)
+    if implicit(v):
+        assert v.precision.implicit is not None
+        given = v.precision.implicit
         fields["implicit"] = {k: v for k, v in asdict(given).items() if k != "cache"}
         fields["reads"] = sample_reads(graph, c, c.calibration)
         files = {"precision.implicit.cache": given.cache} if given.cache else {}
         needs |= sample_needs(graph, c, c.calibration) if not given.cache else {}
-    step = component_step(c, "build", fields, needs, files, targets, name=f"build{suffix}")
-    return replace(step, after_crash=_ways_round(c.backend))
+    step = engine_step(v, "build", fields, needs, files, targets)
+    return replace(step, after_crash=_ways_round(v.backend))
 
 
 def _ways_round(b: Backend) -> tuple[dict[str, Any], ...]:
@@ -179,78 +177,17 @@ def _ways_round(b: Backend) -> tuple[dict[str, Any], ...]:
     return tuple({"backend": {"options": dict(way)}} for way in others)
 
 
-def _race(graph: Graph, c: Component, high: Component) -> Step:
+def _race(graph: Graph, primary: EngineVariant, baseline: EngineVariant) -> Step:
     """Both builds timed side by side at opt; the faster one's engine, where the component asks for that."""
-    names = [p.precision.name for p in (c, high)]
+    c = primary.component
     fields = {
-        "backend": loader(c.backend),
-        "precisions": names,
-        "type": c.precision.type,
+        "backend": loader(primary.backend),
+        "precisions": [v.precision.name for v in (primary, baseline)],
+        "type": primary.precision.type,
         "reads": reads(graph, c),
         "outputs": outputs_of(c),
         "choose": c.only_if_faster,
         "machine": machine(),
     }
-    needs = {"build": f"{c.name}.build", "higher": f"{c.name}.build_{names[1]}", **senders(graph, c)}
-    return component_step(c, "race", fields, needs, targets=(c.backend.target,))
-
-
-def verify(graph: Graph, c: Component, suffix: str = "") -> list[Step]:
-    """What is held, of the build with this suffix, against the float32 reference; no step where nothing is."""
-    one = gate_subject(c, suffix)
-    if one is None:
-        return []
-    fields: dict[str, Any] = {
-        "backend": one.loader,
-        "reads": reads(graph, c),
-        "outputs": outputs_of(c),
-        "gates": gates(c.gate.component, c, bool(audio_of(c))),
-        "audio": audio_of(c),
-        "about": about(c),
-    }
-    if c.raced and c.only_if_faster:  # what was chosen is judged as what it is
-        high = c.compared
-        fields["about_of"] = {high.precision.name: about(high)}
-        fields["gates_of"] = {high.precision.name: gates(c.gate.component, high, bool(audio_of(c)))}
-    needs = {"build": one.step, **senders(graph, c)}
-    if c.members:
-        fields["references"] = {o.tensor.name: f"made:{graph.producers[o.tensor.name]}" for o in c.outputs}
-        needs |= {role: f"{role.removeprefix('made:')}.reference" for role in fields["references"].values()}
-    else:
-        needs["reference"] = f"{c.name}.reference"
-    if fields["audio"]:
-        needs |= exports(graph, [p.name for p in c.parts])
-    return [component_step(c, "verify", fields, needs, targets=(one.backend.target,), name=f"verify{suffix}")]
-
-
-def about(c: Component) -> dict[str, Any]:
-    """What advice depends on where a gate is missed."""
-    precision = c.settled.precision
-    return {
-        "type": precision.type,
-        "gate": precision.judged_as,
-        "quantized": c.settled.quantized,
-        "given": bool(c.prequantized),
-        "module": c.backend.from_module,
-        "higher": None if c.settled.higher is None else c.settled.higher.name,
-        "members": [m.name for m in c.members],
-        "inputs": [i.local for i in c.inputs],
-    }
-
-
-def gates(thresholds: Mapping[str, Mapping[str, float]], c: Component, waveforms: bool) -> dict[str, float]:
-    """{metric: threshold} for this component's precision; distances between waveforms where there are any."""
-    name = c.settled.precision.judged_as
-    named = {metric: by[name] for metric, by in thresholds.items() if name in by}
-    return {m: t for m, t in named.items() if m not in AUDIO_METRICS or waveforms}
-
-
-def audio_of(c: Component) -> dict[str, int]:
-    """Output wires that are waveforms, with their sample rates in Hz."""
-    return {o.tensor.name: o.tensor.audio for o in c.outputs if o.tensor.audio is not None}
-
-
-def exports(graph: Graph, names: Iterable[str]) -> dict[str, str]:
-    """The exports of these components and of all upstream, whose records tell whether their weights are trained."""
-    kept = ancestors(graph.parts, graph.producers, names)
-    return {f"export:{c.name}": export_of(c) for c in graph.parts if c.name in kept}
+    needs = {"build": primary.step("build"), "higher": baseline.step("build"), **senders(graph, c)}
+    return engine_step(primary, "race", fields, needs, targets=(primary.backend.target,))

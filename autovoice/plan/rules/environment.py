@@ -10,7 +10,7 @@ from typing import Any
 
 from autovoice.errors import AutovoiceError, ConfigError, Fault
 from autovoice.graph.wiring import Graph
-from autovoice.spec import RUNS_HERE, Backend, Component
+from autovoice.spec import RUNS_HERE, Backend, Component, EngineVariant
 from autovoice.terminal.overrides import override, written
 
 _OPTION = re.compile(r"backend\.options\.(\w+)")
@@ -20,8 +20,8 @@ def check_environments(graph: Graph) -> None:
     """Raise ConfigError with every component whose backend cannot build it here, and what to use instead."""
     faults = []
     for c in graph.components:
-        refused = [f for one in variants(c) for f in _refused(one, "backend")]
-        faults += [*refused, *(_refused(c.stand_in, "on_mismatch") if c.stand_in else ())]
+        refused = [f for v in timed(c) for f in _refused(v, "backend")]
+        faults += [*refused, *(_refused(c.fallback_engine, "on_mismatch") if c.fallback_engine else ())]
         if not refused:  # what follows asks the same environment
             faults += [*_uneven(c), *_unsampled(c)]
     faults = faults or [f for c in graph.components for f in _untimed(c)]
@@ -29,22 +29,23 @@ def check_environments(graph: Graph) -> None:
         raise ConfigError(faults)
 
 
-def _refused(c: Component, key: str) -> Iterator[Fault]:
-    """Why its backend cannot build it here; an option that the component set itself is told as that."""
+def _refused(v: EngineVariant, key: str) -> Iterator[Fault]:
+    """Why its backend cannot build it here; an option that the component set itself is reported as that."""
+    c = v.component
     try:
-        environment_of(c)
+        environment_of(v)
     except AutovoiceError as e:
         named = _OPTION.match(e.fact)
-        if named and named[1] in c.options.get(c.backend.name, {}):
+        if named and named[1] in c.options.get(v.backend.name, {}):
             fact = e.fact[named.end() :].removeprefix(": ")
-            yield Fault(f"{c.place}.options.{c.backend.name}.{named[1]}", fact, e.fix)
+            yield Fault(f"{c.place}.options.{v.backend.name}.{named[1]}", fact, e.fix)
         else:
             yield Fault(f"{c.place}.{key}", e.fact, e.fix)
 
 
 def _untimed(c: Component) -> Iterator[Fault]:
     """The faster of two builds is known where both can run."""
-    if c.settled.raced and c.only_if_faster and not runs_here(c):
+    if c.baseline and c.only_if_faster and not all(map(runs_here, timed(c))):
         fact = f"engines of {c.backend.name} for another machine than this one cannot be timed here"
         yield Fault(f"{c.place}.only_if_faster", fact, "only_if_faster=false, or build on the machine that runs them")
 
@@ -52,7 +53,7 @@ def _untimed(c: Component) -> Iterator[Fault]:
 def _uneven(c: Component) -> Iterator[Fault]:
     """A tool that calibrates for itself is fed once, with samples of the whole."""
     used = [m.calibration for m in c.members if m.quantized]
-    if any(u != used[0] for u in used) and implicit(c):
+    if any(u != used[0] for u in used) and implicit(c.primary):
         fact = f"its members differ in calibration: {', '.join(dict.fromkeys(u.name for u in used))}"
         node = {"members": [m.name for m in c.members], "calibration": used[0].name}
         yield Fault(c.place, fact, override(c.place, written(node)))
@@ -64,17 +65,17 @@ def _unsampled(c: Component) -> Iterator[Fault]:
     if not c.quantized or c.precision.implicit is None:
         return
     fix = "calibration=npz calibration.files=data.npz"
-    if not implicit(c) and given.source is given.calibrator is given.ranges is None:
+    if not implicit(c.primary) and given.source is given.calibrator is given.ranges is None:
         fact = f"{c.backend.name} reads no calibration cache, and '{given.name}' has no data"
         yield Fault(where, fact, fix)
-    if implicit(c) and c.precision.implicit.cache is None and given.source is None:
+    if implicit(c.primary) and c.precision.implicit.cache is None and given.source is None:
         fact = f"{c.precision.name} calibrates on samples, '{given.name}' has ranges alone"
         yield Fault(where, fact, f"precision=int8 takes ranges; or {fix}")
 
 
-def environment_of(c: Component) -> Mapping[str, Any] | None:
+def environment_of(v: EngineVariant) -> Mapping[str, Any] | None:
     """None where the backend declares none, or it says nothing. Raises BuildError for what cannot be built here."""
-    return environment(c.backend, c.precision.type)
+    return environment(v.backend, v.precision.type)
 
 
 def environment(backend: Backend, precision: str) -> Mapping[str, Any] | None:
@@ -82,23 +83,20 @@ def environment(backend: Backend, precision: str) -> Mapping[str, Any] | None:
     return _asked(repr(backend), precision, _Unhashed(backend))
 
 
-def runs_here(c: Component) -> bool:
-    """False for engines that are built for another machine than this one: nothing here can measure them."""
-    return all((environment_of(one) or {}).get(RUNS_HERE, True) for one in variants(c))
+def runs_here(v: EngineVariant) -> bool:
+    """False for an engine that is built for another machine than this one: nothing here can measure it."""
+    return bool((environment_of(v) or {}).get(RUNS_HERE, True))
 
 
-def implicit(c: Component) -> bool:
+def implicit(v: EngineVariant) -> bool:
     """True where the tool itself chooses what is quantized, by its own calibrator."""
-    wanted = c.quantized and c.precision.implicit is not None
-    return wanted and bool((environment_of(c) or {}).get("implicit_int8"))
+    wanted = v.quantized and v.precision.implicit is not None
+    return wanted and bool((environment_of(v) or {}).get("implicit_int8"))
 
 
-def variants(c: Component) -> Iterator[Component]:
-    """As what the component is built: its own precision, and the one it is timed against."""
-    settled = c.settled
-    yield settled
-    if settled.raced:
-        yield settled.compared
+def timed(c: Component) -> tuple[EngineVariant, ...]:
+    """Its engine, and the one that it is timed against where there is one."""
+    return (c.primary, c.baseline) if c.baseline else (c.primary,)
 
 
 class _Unhashed:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from autovoice.graph.wiring import Graph
-from autovoice.plan.rules.step import Step, component_step, export_of, inputs_of, outputs_of, policy
-from autovoice.spec import Component, Keep
+from autovoice.plan.rules.step import Step, component_step, export_of, inputs_of, outputs_of, plain_keep, policy
+from autovoice.spec import Component, EngineVariant, Keep
 
 
 def fuse(graph: Graph, c: Component) -> Step:
@@ -30,27 +29,24 @@ def fused_ranges(c: Component) -> Step:
     return component_step(c, "ranges_fused", {}, {"export": export_of(c)} | needs, name="ranges")
 
 
-def policies(c: Component) -> dict[str, Any]:
+def policies(v: EngineVariant) -> dict[str, Any]:
     """{"members": what each keeps and quantizes, in the names of its own graph}; nothing where one rule holds all."""
-    keeps = [c.precision.keep | m.keep for m in c.members]
-    one_rule = all(m.keep == Keep() for m in c.members) and not any(k.nodes or k.inputs for k in keeps)
-    if not c.members or (c.quantize is None and one_rule):
+    members = v.component.members
+    keeps = [v.precision.keep | m.keep for m in members]
+    one_rule = all(m.keep == Keep() for m in members) and not any(k.nodes or k.inputs for k in keeps)
+    if not members or (v.quantize is None and one_rule):
         return {}
     found = {}
-    for m, keep in zip(c.members, keeps, strict=True):
-        own = {"keep": _plain(keep), "own_keep": _plain(m.keep)}
-        found[m.name] = own | ({"quantize": policy(m)} if c.quantize is not None else {})
+    for m, keep in zip(members, keeps, strict=True):
+        own = {"keep": plain_keep(keep), "own_keep": plain_keep(m.keep)}
+        found[m.name] = own | ({"quantize": policy(m)} if v.quantize is not None else {})
     return {"members": found}
 
 
-def policy_needs(c: Component) -> dict[str, str]:
+def policy_needs(v: EngineVariant) -> dict[str, str]:
     """The graphs that the policies of members are about, and the one that they are fused into."""
-    return {"export": export_of(c)} | _exports(c) if policies(c) else {}
+    return {"export": export_of(v.component)} | _exports(v.component) if policies(v) else {}
 
 
 def _exports(c: Component) -> dict[str, str]:
     return {f"export:{m.name}": export_of(m) for m in c.members}
-
-
-def _plain(keep: Keep) -> dict[str, list[str]]:
-    return {k: list(v) for k, v in asdict(keep).items()}

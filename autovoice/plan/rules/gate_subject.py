@@ -1,4 +1,4 @@
-"""What is held against a reference: an engine, or where that cannot run here the graph that it was made from."""
+"""The file that gates judge: an engine, or where that cannot run here the graph that it was made from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from autovoice.plan.rules.environment import implicit, runs_here
 from autovoice.plan.rules.step import engine_of, loader
-from autovoice.spec import Backend, Component
+from autovoice.spec import PRIMARY, Backend, Component, EngineVariant
 
 #: what the steps before a build call the graph that they write
 _GRAPH = "model.onnx"
@@ -34,20 +34,19 @@ class GateSubject:
 
 def by_graph(c: Component) -> bool:
     """True where a graph stands for the component's engine."""
-    one = gate_subject(c)
-    return one is not None and one.graph
+    subject = gate_subject(c.primary)
+    return subject is not None and subject.graph
 
 
-def gate_subject(c: Component, suffix: str = "") -> GateSubject | None:
-    """Of the build with this suffix; None where neither can run here.
+def gate_subject(v: EngineVariant) -> GateSubject | None:
+    """Of a variant of an engine, the file that gates judge; None where nothing of it can run here.
 
-    A graph stands for its engine where the backend's `gated_by` computes in the component's type. Rounding, types
+    A graph stands for its engine where the backend's `gated_by` computes in the variant's type. Rounding, types
     and rewrites are then those of the engine; the tool's own choices are not in it.
     """
-    settled = c.settled
-    if runs_here(c):
-        return GateSubject(c.backend, f"{c.name}.build{suffix}" if suffix else engine_of(c))
-    by = c.backend.gated_by
-    if by is None or settled.precision.type not in by.types or c.backend.from_module or implicit(c):
+    if runs_here(v):
+        return GateSubject(v.backend, engine_of(v.component) if v.role == PRIMARY else v.step("build"))
+    by = v.backend.gated_by
+    if by is None or v.precision.type not in by.types or v.backend.from_module or implicit(v):
         return None
-    return GateSubject(by, f"{c.name}.{'passes' if c.backend.passes else 'lower'}{suffix}", graph=True)
+    return GateSubject(by, v.step("passes" if v.backend.passes else "lower"), graph=True)

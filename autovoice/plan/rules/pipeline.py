@@ -7,7 +7,6 @@ from typing import Any
 from autovoice.dims.expressions import symbols
 from autovoice.graph.wiring import Graph
 from autovoice.machine.sharing import machine
-from autovoice.plan.rules.component import about, audio_of, exports, gates
 from autovoice.plan.rules.gate_subject import GateSubject, gate_subject
 from autovoice.plan.rules.step import (
     TOOLS,
@@ -21,6 +20,7 @@ from autovoice.plan.rules.step import (
     symbols_of,
     tensor,
 )
+from autovoice.plan.rules.verify import about, audio_of, exports, gates
 from autovoice.spec import ERRORS
 
 
@@ -43,14 +43,14 @@ def end_to_end(graph: Graph) -> Step:
     loosest: dict[str, float] = {}
     audio = {w: rate for c in graph.components for w, rate in audio_of(c).items() if w in graph.outputs}
     for c in graph.components:
-        for metric, threshold in gates(c.gate.end_to_end, c, bool(audio)).items():
+        for metric, threshold in gates(c.gate.end_to_end, c.primary, bool(audio)).items():
             pick = max if metric in ERRORS else min
             loosest[metric] = pick(loosest.get(metric, threshold), threshold)
     fields = {
         "components": _components(graph),
         "outputs": _outputs(graph),
         "gates": loosest,
-        "about": {c.name: about(c) for c in graph.components},
+        "about": {c.name: about(c.primary) for c in graph.components},
         "audio": audio,
     }
     return _pipeline_step(graph, "end_to_end", fields, exports(graph, _outputs(graph).values()) if audio else {})
@@ -58,7 +58,7 @@ def end_to_end(graph: Graph) -> Step:
 
 def swaps(graph: Graph) -> Step:
     """The float32 pipeline with one component after another replaced by its engine: what each one costs."""
-    lowered = [c.name for c in graph.components if c.settled.precision.type != "float32"]
+    lowered = [c.name for c in graph.components if c.primary.precision.type != "float32"]
     fields = {"components": _components(graph), "outputs": _outputs(graph), "lowered": lowered}
     return _pipeline_step(graph, "swaps", fields, {f"export:{c.name}": export_of(c) for c in graph.components})
 
@@ -81,7 +81,7 @@ def _pipeline_step(graph: Graph, kind: str, fields: dict[str, Any], more: dict[s
 
 def _subjects(graph: Graph) -> dict[str, GateSubject]:
     """By component; only ever asked where every one of them can be held against something."""
-    return {c.name: one for c in graph.components if (one := gate_subject(c)) is not None}
+    return {c.name: one for c in graph.components if (one := gate_subject(c.primary)) is not None}
 
 
 def _components(graph: Graph) -> dict[str, Any]:

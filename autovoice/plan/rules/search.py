@@ -7,9 +7,10 @@ from typing import Any
 
 from autovoice.graph.wiring import Graph
 from autovoice.plan.rules.calibration import calibration_steps, method_checks, sample_needs, sample_reads
-from autovoice.plan.rules.component import audio_of, exports, gates, lowering_fields, reference, source
+from autovoice.plan.rules.component import lowering_fields, reference, source
 from autovoice.plan.rules.pipeline import inputs
 from autovoice.plan.rules.step import Step, component_step, outputs_of, policy, reads, senders, targets_of
+from autovoice.plan.rules.verify import audio_of, exports, gates
 from autovoice.spec import Component
 
 #: samples on which each node is tried
@@ -49,19 +50,19 @@ def sensitivity(graph: Graph, c: Component) -> Step:
         beside = sample_needs(graph, d, c.calibration)
         needs |= {r: s for r, s in beside.items() if r.removeprefix("activations:") not in made}
         needs[f"export:{d.name}"] = f"{d.name}.export"
-    return component_step(c, "sensitivity", fields, needs, targets=targets_of(c.lowering))
+    return component_step(c, "sensitivity", fields, needs, targets=targets_of(c.primary.lowering))
 
 
 def search(graph: Graph, c: Component) -> Step:
     fields = _trial(c) | {
         "reads_points": reads(graph, c),
-        "gates": gates(c.gate.component, c, bool(audio_of(c))),
+        "gates": gates(c.gate.component, c.primary, bool(audio_of(c))),
         "audio": audio_of(c),
         "evaluations": EVALUATIONS,
     }
     needs = _ranged(c) | {"sensitivity": f"{c.name}.sensitivity", "reference": f"{c.name}.reference"}
     needs |= exports(graph, [c.name]) if audio_of(c) else {}
-    return component_step(c, "search", fields, needs | senders(graph, c), targets=targets_of(c.lowering))
+    return component_step(c, "search", fields, needs | senders(graph, c), targets=targets_of(c.primary.lowering))
 
 
 def _beside(graph: Graph, c: Component) -> set[str]:
@@ -85,7 +86,7 @@ def _downstream(graph: Graph, d: Component, c: Component) -> Mapping[str, Any]:
 
 
 def _trial(c: Component) -> dict[str, Any]:
-    return lowering_fields(c) | {"outputs": outputs_of(c)}
+    return lowering_fields(c.primary) | {"outputs": outputs_of(c)}
 
 
 def _ranged(c: Component) -> dict[str, str]:

@@ -11,7 +11,7 @@ from autovoice.dims.expressions import symbols
 from autovoice.errors import CheckpointError, ConfigError, Fault
 from autovoice.graph.wiring import Graph
 from autovoice.plan.shards import shards_of
-from autovoice.spec import Backend, Component, Dim, Target, Tensor
+from autovoice.spec import Backend, Component, Dim, EngineVariant, Keep, Target, Tensor
 
 #: distributions whose version a kind of step depends on; each is imported in the worker, never here
 TOOLS = {
@@ -79,13 +79,29 @@ def component_step(
     return Step(step_id, c.name, kind, fields, needs or {}, files or {}, (*code_of(kind), *targets), TOOLS[kind])
 
 
+def engine_step(
+    v: EngineVariant,
+    kind: str,
+    fields: Mapping[str, Any],
+    needs: Mapping[str, str],
+    files: Mapping[str, Path] | None = None,
+    targets: tuple[str, ...] = (),
+) -> Step:
+    """A step of one engine of a component."""
+    return component_step(v.component, kind, fields, needs, files, targets, name=f"{kind}{v.suffix}")
+
+
+def plain_keep(keep: Keep) -> dict[str, list[str]]:
+    return {k: list(v) for k, v in asdict(keep).items()}
+
+
 def code_of(kind: str) -> tuple[str, ...]:
     return (f"autovoice.steps.{kind}.run",)
 
 
 def engine_of(c: Component) -> str:
     """The step that holds the engine to use: where the slower of two builds is dropped, that choice."""
-    return f"{c.name}.{'race' if c.raced and c.only_if_faster else 'build'}"
+    return c.primary.step("race" if c.baseline and c.only_if_faster else "build")
 
 
 def export_of(c: Component) -> str:
@@ -107,7 +123,7 @@ def loader(b: Backend) -> dict[str, Any]:
     return backend(b) | ({"session": dict(b.session)} if b.session else {})
 
 
-def policy(c: Component) -> dict[str, Any]:
+def policy(c: Component | EngineVariant) -> dict[str, Any]:
     """What is quantized on its backend, as plain data."""
     assert c.quantize is not None
     there = asdict(c.quantize.on(c.backend.name))

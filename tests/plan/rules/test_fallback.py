@@ -65,7 +65,7 @@ def test_nothing_beside(changes: dict) -> None:
         ),
         (
             {"fallback": replace(OTHER, target="my.Backend")},
-            "component.a.on_mismatch: nothing could load what my.Backend builds: it has no name to be found by\n",
+            "component.a.on_mismatch: backend class my.Backend is not registered, so its engines could not be loaded\n",
         ),
     ],
     ids=["no_module", "no_float32", "no_loader"],

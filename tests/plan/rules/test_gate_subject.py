@@ -68,7 +68,7 @@ def test_without_passes_it_is_the_lowered_graph() -> None:
 
 def test_an_engine_that_runs_here_is_what_is_held() -> None:
     here = component("a", backend=replace(AWAY, environment=None))
-    assert gate_subject(here).description == {"of": "engine"}  # type: ignore[union-attr]
+    assert gate_subject(here.primary).description == {"of": "engine"}  # type: ignore[union-attr]
     assert by_id(here)["a.verify"].needs["build"] == "a.build"
 
 
@@ -87,7 +87,7 @@ def test_an_engine_that_runs_here_is_what_is_held() -> None:
     ids=["nobody gates", "another type", "made from a module", "quantized while it is built"],
 )
 def test_where_no_graph_can_stand_for_the_engine_nothing_is_held(c: Component) -> None:
-    assert gate_subject(c) is None
+    assert gate_subject(c.primary) is None
 
 
 def test_one_component_that_nothing_is_held_of_leaves_the_whole_open() -> None:
