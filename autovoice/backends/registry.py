@@ -10,13 +10,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from autovoice.backends.base import Backend
 from autovoice.errors import ArtefactError, ConfigError, Fault, nearest
 from autovoice.spec.registry import GROUP, MODULE, shipped
-
-if TYPE_CHECKING:
-    from autovoice.backends.base import Backend
 
 
 def backend_from_target(target: str, options: Mapping[str, Any]) -> Backend:

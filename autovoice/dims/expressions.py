@@ -10,6 +10,7 @@ import ast
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import TypeGuard
 
 _FUNCTIONS: dict[str, Callable[..., object]] = {
     "min": min,

@@ -29,7 +29,7 @@ def sizes_of(
     return sizes
 
 
-def _solved(axis: str, size: int, symbol: str, sizes: Mapping[str, int], largest: int) -> int:
+def _solved(axis: str | int, size: int, symbol: str, sizes: Mapping[str, int], largest: int) -> int:
     """The smallest value of a symbol that makes its axis as long as it is; one above the largest where none does."""
     for n in range(1, largest + 1):
         try:

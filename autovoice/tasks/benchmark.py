@@ -26,7 +26,7 @@ from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
 from autovoice.machine.sharing import machine, machine_shared
 from autovoice.measure.bench import Timing, timed
 from autovoice.plan.rules.baseline import Baseline, baseline_steps, loaded_as
-from autovoice.plan.rules.step import outputs_of
+from autovoice.plan.rules.tensors import example, outputs_of
 from autovoice.runtime.pipeline import Pipeline
 from autovoice.spec import BuildSpec, Component, Dim
 from autovoice.store.atomic import write_atomically
@@ -129,8 +129,7 @@ def _feeds(invocation: Invocation, sizes: Mapping[str, int]) -> Arrays:
     tensors = {t.name: t for t in invocation.graph.inputs}
     made = {}
     for name, t in tensors.items():
-        record = {"dtype": t.dtype, "shape": t.shape, "default": t.default, "example": t.example}
-        made[name] = draw(name, record, at, np.random.default_rng([0, *name.encode()]))
+        made[name] = draw(name, example(t), at, np.random.default_rng([0, *name.encode()]))
     return made
 
 

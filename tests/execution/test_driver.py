@@ -14,7 +14,7 @@ from autovoice.execution.job import Job
 from autovoice.plan.planner import Plan, Planned
 from autovoice.plan.retries import Retry
 from autovoice.plan.rules import Step
-from autovoice.plan.rules.step import ALONE
+from autovoice.plan.rules.kinds import KINDS
 from autovoice.store.artefacts import Record, Store
 from tests.builders import component, graph_of
 
@@ -250,7 +250,7 @@ def test_no_more_steps_at_a_time_than_slots(slots: int | None, most: int, store:
 
 
 @pytest.mark.parametrize("slots", [1, 3, None])
-@pytest.mark.parametrize("kind", ALONE)
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.alone])
 def test_what_measures_time_runs_when_nothing_else_does(kind: str, slots: int | None, store: Store) -> None:
     """However soon it is ready and however long it takes: `clock` has the longest way, `after` needs it."""
     steps = [

@@ -30,7 +30,7 @@ def fields(inputs: dict[str, Any], y: dict[str, Any], simplify: bool = True) -> 
         "inputs": inputs,
         "outputs": {"y": {**y, "wire": "y"}},
         "output_order": ["y"],
-        "reads": {n: ["inputs", n] for n in inputs},
+        "reads": {n: {"role": "inputs", "wire": n} for n in inputs},
         "formulas": {},
         "trace": {"n": 24},
         "export": {"opset": 18, "simplify": simplify},

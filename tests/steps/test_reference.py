@@ -24,7 +24,7 @@ def referred(name: str, tmp_path: Path) -> dict[str, Any]:
         "model": {"target": f"tests.modules.test_determinism.{name}", "kwargs": {}},
         "checkpoint": None,
         "seed": 0,
-        "reads": {"x": ["inputs", "x"]},
+        "reads": {"x": {"role": "inputs", "wire": "x"}},
         "inputs": {"x": tensor},
         "outputs": {"y": tensor | {"wire": "out"}},
         "output_order": ["y"],

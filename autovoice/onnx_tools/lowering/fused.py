@@ -16,7 +16,7 @@ from autovoice.onnx_tools.lowering.policy import chosen_nodes
 from autovoice.store.names import MERGED
 
 if TYPE_CHECKING:
-    from autovoice.spec.fields import QuantizeField
+    from autovoice.spec.fields import PolicyField, QuantizeField
     from autovoice.steps.fields import BuildFields, LowerFields
 
 #: the fields of a step that has policies
@@ -32,8 +32,10 @@ def in_fused_names(fields: F, needs: Mapping[str, Path]) -> F:
         return fields
     names = json.loads((needs["export"] / MERGED).read_bytes())
     kept, chosen = [], []
-    common = set.intersection(*({*m["keep"]["op_types"]} for m in fields["members"].values()))
-    for member, policy in fields["members"].items():
+    members: Mapping[str, PolicyField] = fields["members"]
+    types_kept = [set(policy["keep"]["op_types"]) for policy in members.values()]
+    common = set.intersection(*types_kept)
+    for member, policy in members.items():
         model = onnx.load(needs[f"export:{member}"] / "model.onnx")
         renamed, types = names[member]["nodes"], {n.name: n.op_type for n in model.graph.node}
         try:

@@ -32,8 +32,8 @@ def needs(tmp_path: Path) -> dict[str, Path]:
         (tmp_path / name).mkdir()
         saved(two_layers(np.random.default_rng(seed)), tmp_path / name / "model.onnx")
     members = [
-        {"name": "a", "inputs": {"x": "x"}, "outputs": {"y": "mid"}},
-        {"name": "b", "inputs": {"x": "mid"}, "outputs": {"y": "y"}},
+        {"name": "a", "inputs": {"x": {"wire": "x"}}, "outputs": {"y": {"wire": "mid"}}},
+        {"name": "b", "inputs": {"x": {"wire": "mid"}}, "outputs": {"y": {"wire": "y"}}},
     ]
     out = tmp_path / "ab"
     out.mkdir()

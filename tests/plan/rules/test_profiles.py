@@ -9,8 +9,9 @@ import pytest
 from autovoice.dims.expressions import evaluate
 from autovoice.errors import ConfigError
 from autovoice.graph.wiring import Graph
-from autovoice.plan.rules.profiles import Profile, engine_profiles
+from autovoice.plan.rules.profiles import engine_profiles
 from autovoice.spec import POINTS, Dim, Tensor
+from autovoice.spec.fields import Profile
 from autovoice.voice.clock import frame_count, output_length
 from tests.builders import component, composed_graph, graph_of, wire
 
