@@ -1,4 +1,4 @@
-"""What a backend is: at most three methods between a lowered ONNX file and answers.
+"""The backend protocol: at most three methods between a lowered ONNX file and answers.
 
 A configuration names its class by `_target_`, made with its `options`, and its environment function by `environment`.
 """

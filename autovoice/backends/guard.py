@@ -1,4 +1,4 @@
-"""What several threads may use until it is closed, in the process that made it."""
+"""An object that several threads may use until it is closed, in the process that made it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What activations look like over samples, streamed: memory does not grow with their number.
+"""Statistics of activations over samples, streamed: memory does not grow with their number.
 
 Extrema are reduced inside the graph, so that two numbers a tensor leave it. Histograms have bins of a width that
 is a power of two and doubles when a value falls outside: bins then merge in pairs, so that the counts depend on

@@ -1,4 +1,4 @@
-"""What looks odd in calibration samples: ranges made from it would be wrong without anything failing."""
+"""Oddities of calibration samples: ranges made from them would be wrong without anything failing."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def _drawn(samples: Any, whose: str) -> Iterator[Any]:
         raise
     except Exception as e:  # code of the user's own may raise anything
         fact = f"calibration of {whose}: the source raised {type(e).__name__}: {first_line(e)}"
-        raise CalibrationError(fact, "the whole of it is in the step's log") from e
+        raise CalibrationError(fact, "the full traceback is in the step's log") from e
 
 
 def entries_of(folder: Path) -> list[dict[str, Any]]:

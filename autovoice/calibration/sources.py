@@ -1,4 +1,4 @@
-"""Where calibration samples come from: functions that yield arrays by name, named by `source: {_target_: …}`.
+"""Sources of calibration samples: functions that yield arrays by name, named by `source: {_target_: …}`.
 
 A source is called with the keyword arguments of its YAML and, where its signature has them, `files`
 ({name: path} of the calibration's `files:`), `component` (its name, "" at level pipeline) and `inputs`

@@ -29,7 +29,7 @@ def called(where: str, target: TargetField, given: Mapping[str, Any]) -> Any:
         loaded = importlib.import_module(module)
     except Exception as e:  # code of the user's own may raise anything
         fact = f"{where}: importing {module} raised {type(e).__name__}: {first_line(e)}"
-        raise CalibrationError(fact, "the whole of it is in the step's log") from e
+        raise CalibrationError(fact, "the full traceback is in the step's log") from e
     function = getattr(loaded, name, None)
     if not callable(function):
         made = [n for n, v in vars(loaded).items() if getattr(v, "__module__", None) == module and n[0] != "_"]
@@ -46,4 +46,4 @@ def called(where: str, target: TargetField, given: Mapping[str, Any]) -> Any:
         raise
     except Exception as e:  # code of the user's own may raise anything
         fact = f"{where}: {target['target']} raised {type(e).__name__}: {first_line(e)}"
-        raise CalibrationError(fact, "the whole of it is in the step's log") from e
+        raise CalibrationError(fact, "the full traceback is in the step's log") from e

@@ -1,1 +1,1 @@
-"""What a task works with: the composed command as specs, graph and plan, and the run of it."""
+"""A command as tasks work with it: its specs, graph and plan, and the run of it."""

@@ -138,7 +138,7 @@ def result_of(path: Path) -> Any:
     try:
         return read_json(path)
     except (OSError, ValueError) as e:
-        raise ArtefactError(f"{path}: cannot be read: {e}", "run the same command again: it is made anew") from e
+        raise ArtefactError(f"{path}: cannot be read: {e}", "run the same command again: it is built again") from e
 
 
 def _named(fix: str, component: str, parts: Collection[str]) -> str:

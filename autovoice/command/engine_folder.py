@@ -1,4 +1,4 @@
-"""Which folder the engines of a pipeline are loaded from, in a fixed order: all of them from that one."""
+"""The folder that a pipeline's engines are loaded from, found in a fixed order."""
 
 from __future__ import annotations
 

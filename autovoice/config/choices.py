@@ -1,4 +1,4 @@
-"""What a component chooses by name or by node: precision, backend, gate, calibration, and what belongs to them."""
+"""Reading of what a component chooses by name or by node: precision, backend, gate, calibration."""
 
 from __future__ import annotations
 

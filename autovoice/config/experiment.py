@@ -1,4 +1,4 @@
-"""How a file of the group `experiment` is used: the command line that finds it."""
+"""The command line that uses a file of the group `experiment`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf refuse, in two lines: the fact, and what to type instead."""
+"""Refusals of Hydra and OmegaConf in two lines: the fact, and what to type instead."""
 
 from __future__ import annotations
 

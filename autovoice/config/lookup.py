@@ -1,4 +1,4 @@
-"""How a choice made by name is found: what a reader of specs needs to know of the tree that it was composed from."""
+"""The look-up of a choice by name in the tree that a configuration was composed from."""
 
 from __future__ import annotations
 

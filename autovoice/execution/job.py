@@ -83,9 +83,9 @@ def _run(job: Job, store: Store, work: Path) -> Record:
             traceback.print_exc()
             fact = f"{job.id}: {type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else 'no message'}"
             why = (
-                "out of memory? lower dims.*.max, or workers=1" if wants_memory(e) else "not an error this tool expects"
+                "out of memory? lower dims.*.max, or workers=1" if wants_memory(e) else "unexpected error"
             )
-            raise StepError(fact, f"{why}; the whole of it: {job.log}") from e
+            raise StepError(fact, f"{why}; full traceback: {job.log}") from e
 
 
 def _result(job: Job, context: Context) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a build shows while it works: a live line a step on a terminal, a plain line a finished step elsewhere."""
+"""Progress of a build: a live line a step on a terminal, a plain line a finished step elsewhere."""
 
 from __future__ import annotations
 

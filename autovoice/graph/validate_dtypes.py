@@ -1,4 +1,4 @@
-"""Whether the backend of a component has inputs and outputs of the dtypes that its wires have."""
+"""A check that a component's backend has inputs and outputs of the dtypes that its wires have."""
 
 from __future__ import annotations
 

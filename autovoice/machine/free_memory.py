@@ -1,4 +1,4 @@
-"""How much memory this process may still take, so that a file's claim can be refused before it is believed."""
+"""The memory that this process may still take, so that a file's claim can be refused before it is believed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What GPUs this machine has, asked of the driver's own library: no toolkit and no Python package is needed."""
+"""The GPUs of this machine, asked of the driver's own library: no toolkit and no Python package is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a measured time belongs to, and having it for oneself while one measures."""
+"""Processor identity, and locks that give a step the machine or the GPU alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to do where a gate is missed: by what the engine computes in, not the same to everybody."""
+"""Advice where a gate is missed: by what the engine computes in, not the same to everybody."""
 
 from __future__ import annotations
 

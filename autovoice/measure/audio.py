@@ -1,4 +1,4 @@
-"""How far one waveform sounds from its reference, whatever the phase. Needs numpy alone.
+"""Distances between a waveform and its reference, whatever the phase. Needs numpy alone.
 
 Samples are floating point of full scale 1; the two are aligned, nothing is warped. MR-STFT is written out here rather
 than taken from auraloss 0.4.0: that one divides by the norm of the whole batch (its pull request #75 is open) and

@@ -1,4 +1,4 @@
-"""How close one tensor is to its reference. Needs numpy alone.
+"""Distances between a tensor and its reference. Needs numpy alone.
 
 A ratio to a reference that is nothing but rounding says nothing. Rounding is float32's throughout: a value has 24
 bits, so that two roundings of one number differ by 2^-23 of it at most, and a sum of n of them is off by n times that.

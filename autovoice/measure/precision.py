@@ -83,7 +83,7 @@ def check_delivered(path: Path, asked: str, keep: KeepField, scope: str = "all",
         raise PrecisionError(
             f"asked {asked}, but {len(wrong)} of {len(heavy)} heavy nodes are not: "
             f"{node.name} ({node.op_type}) is {got}",
-            "++component.<name>.keep.nodes=[…] names them, if that is meant",
+            "++component.<name>.keep.nodes=[…] names them, if that is intended",
         )
     if scope == "all" and typed and not heavy and not any(t == asked for _, t in typed):
         raise PrecisionError(f"asked {asked}, but no node of the graph computes in it", "it is in float32 throughout")
@@ -97,7 +97,7 @@ def check_quantized(exported: Path, lowered: Path, asked: str, policy: QuantizeF
     if wrong:
         got = types.get(wrong[0], "no node of the lowered graph")
         fact = f"asked {asked}, but {len(wrong)} of {len(chosen)} nodes are not: {wrong[0]} is {got}"
-        raise PrecisionError(fact, "++component.<name>.quantize.exclude=[…] leaves them out, if that is meant")
+        raise PrecisionError(fact, "++component.<name>.quantize.exclude=[…] leaves them out, if that is intended")
     extra = [n for n, t in types.items() if t == asked and n not in chosen]
     if extra:
         fact = f"{extra[0]} computes in {asked}, which the policy leaves out"

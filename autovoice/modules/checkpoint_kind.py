@@ -1,4 +1,4 @@
-"""What a file given as checkpoint is, by its content, where it is no checkpoint: and what to give instead."""
+"""The kind of a file given as checkpoint, told by its content where it is none, and what to give instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether forward() answers alike twice: a graph draws no numbers of its own and keeps nothing between calls."""
+"""A check that forward() answers alike twice: a graph draws no numbers of its own and keeps nothing between calls."""
 
 from __future__ import annotations
 

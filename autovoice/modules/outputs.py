@@ -1,4 +1,4 @@
-"""What forward() returns, as tensors by name: one, a tuple, a dictionary, a dataclass, or any of these nested."""
+"""The outputs of forward() as tensors by name: of one tensor, a tuple, a dictionary, a dataclass, or any nesting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What other people's tools make of a graph: their exceptions as errors of two lines, their results checked."""
+"""Guarded calls of other people's tools: their exceptions as errors of two lines, their results checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Python file imports, by reading it."""
+"""The imports of a Python file, found by reading it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step did otherwise than asked, because its native code had crashed: the fields changed, and the record of it.
+"""Retries after a crash of native code: the fields changed, and the record of it.
 
 result["after_crash"] = {"crash": "SIGSEGV", "fields": {"backend": {"options": {…}}}}
 """

@@ -1,4 +1,4 @@
-"""What a published folder holds, against what it is to hold."""
+"""The contents of a published folder, compared with what it is to hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep is told of each of its builds, and the front of those that no other build beats."""
+"""A sweep's objectives by build, and the Pareto front of its builds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reader allows engines to run: code is named before any of it is imported."""
+"""Consent to run an engine's code: modules are named before any of them is imported."""
 
 from __future__ import annotations
 

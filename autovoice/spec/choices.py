@@ -1,4 +1,4 @@
-"""What is chosen for a component, each from a group of the configuration: precision, backend, calibration, gate."""
+"""The choices of a component, each from a group of the configuration: precision, backend, calibration, gate."""
 
 from __future__ import annotations
 

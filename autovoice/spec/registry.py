@@ -1,4 +1,4 @@
-"""How a manifest names the class that loads an engine; imports no backend."""
+"""The names under which manifests find the classes that load engines; imports no backend."""
 
 from __future__ import annotations
 

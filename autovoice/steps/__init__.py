@@ -1,1 +1,1 @@
-"""What a worker runs: one module a kind of step, each with `run(context) -> result` (JSON)."""
+"""The kinds of steps: one module each, with `run(context) -> result` (JSON), run by a worker."""

@@ -1,4 +1,4 @@
-"""What an exported component answers to its calibration samples: the samples of whoever reads it."""
+"""An exported component's answers to its calibration samples: the samples of whoever reads it."""
 
 from __future__ import annotations
 

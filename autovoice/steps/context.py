@@ -1,4 +1,4 @@
-"""What a step is given. Apart from everything else: a step's key covers the code that it imports."""
+"""A step's context. Apart from everything else: a step's key covers the code that it imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether every pattern of `calibration.method` means a tensor of some component that shares the calibration."""
+"""A check that every pattern of `calibration.method` matches a tensor of some component that shares the calibration."""
 
 from __future__ import annotations
 

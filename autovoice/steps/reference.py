@@ -1,4 +1,4 @@
-"""What the float32 module itself answers, on what its producers' modules really send."""
+"""The float32 module's own answers, on what its producers' modules really send."""
 
 from __future__ import annotations
 

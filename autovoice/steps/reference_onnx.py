@@ -1,4 +1,4 @@
-"""What an existing ONNX file answers in float32, unchanged: the reference where there is no module."""
+"""An existing ONNX file's own answers in float32: the reference where there is no module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a calibration source yields, checked and written down."""
+"""The samples of a calibration source, checked and written down."""
 
 from __future__ import annotations
 

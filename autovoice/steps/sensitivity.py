@@ -1,4 +1,4 @@
-"""What quantizing each node alone costs, on calibration samples: at the component's outputs, and at the pipeline's."""
+"""The damage that quantizing each node alone does, at the component's outputs and at the pipeline's."""
 
 from __future__ import annotations
 

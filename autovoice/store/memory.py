@@ -1,4 +1,4 @@
-"""What a store remembers to be quick and to give reasons: JSON that may be gone, damaged or of another version."""
+"""The store's memory between runs, which saves time and gives reasons: JSON that may be gone, damaged or outdated."""
 
 from __future__ import annotations
 

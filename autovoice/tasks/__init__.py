@@ -1,1 +1,1 @@
-"""What `task=` names: one module each, with `run(invocation) -> exit code`."""
+"""The tasks, by name: one module each, with `run(invocation) -> exit code`."""

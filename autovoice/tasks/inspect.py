@@ -40,7 +40,7 @@ def _record(invocation: Invocation, c: Component, planned: Planned) -> Record:
 
 def _format_engine(invocation: Invocation, c: Component, record: Record) -> Iterator[str]:
     delivered = record.result["delivered"]
-    by = f", told by the {delivered['told_by']}" if "told_by" in delivered else ""
+    by = f", reported by the {delivered['told_by']}" if "told_by" in delivered else ""
     yield escaped(f"{c.name}: {record.result['engine']}, {c.backend.name}, asked {c.precision.name}{by}")
     for kind, words in (
         ("file", "computes in"),

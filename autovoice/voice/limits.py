@@ -1,4 +1,4 @@
-"""What a built pipeline can take: its audio contract, and the lengths that its profiles allow."""
+"""The audio contract of a built pipeline, and the lengths that its profiles allow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a conversion is asked for: its files and its numbers."""
+"""A conversion as it is asked for: its files and its numbers."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_a_file_of_another_precision_than_asked(toy: Project) -> None:
     """A precision that promises float32 and lowers to float16."""
     err = refused(toy, "precision=half", "precision.type=float32", "targets=[embedder]")
     assert err.startswith("error: embedder.build: asked float32, but 1 of 1 heavy nodes are not: ")
-    assert "(MatMul) is float16\n  ++component.embedder.keep.nodes=[…] names them, if that is meant\n" in err
+    assert "(MatMul) is float16\n  ++component.embedder.keep.nodes=[…] names them, if that is intended\n" in err
 
 
 def test_a_kept_node_that_does_not_exist(toy: Project) -> None:

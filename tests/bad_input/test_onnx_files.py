@@ -132,7 +132,7 @@ def test_the_reference_runs_the_file_itself_and_says_why_not(built: tuple[Projec
 
 
 def test_no_message_calls_it_an_error_of_the_tool(built: tuple[Project, Result]) -> None:
-    assert "not an error this tool expects" not in built[1].err
+    assert "unexpected error" not in built[1].err
 
 
 def test_exit_code_and_traces(built: tuple[Project, Result]) -> None:

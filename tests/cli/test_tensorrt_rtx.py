@@ -173,7 +173,7 @@ def test_an_engine_of_another_machine_is_not_loaded(built: tuple[Project, str]) 
 def test_inspect_says_what_the_network_computes_in(built: tuple[Project, str]) -> None:
     project, _ = built
     said = project.ok("task=inspect", "component.synth", *RTX)
-    assert "asked fp16, told by the network" in said
+    assert "asked fp16, reported by the network" in said
     assert re.search(r"computes in: .*float16 \d+", said)
 
 

@@ -130,7 +130,7 @@ def test_what_another_builder_made_meanwhile_is_taken(store: Store, step) -> Non
         pytest.param(OSError(errno.EIO, "Input/output error"), StepError, "a.toy: Input/output", "log: ", id="system"),
         pytest.param(OSError(errno.ENOSPC, "No space"), StoreError, "store ", "free some space", id="full_disk"),
         pytest.param(
-            KeyError("x"), StepError, "a.toy: KeyError: 'x'", "not an error this tool expects; the whole", id="bug"
+            KeyError("x"), StepError, "a.toy: KeyError: 'x'", "unexpected error; full traceback", id="bug"
         ),
         pytest.param(
             RuntimeError("\n first\nsecond"), StepError, "a.toy: RuntimeError: first", "not an error", id="first_line"
@@ -139,7 +139,7 @@ def test_what_another_builder_made_meanwhile_is_taken(store: Store, step) -> Non
             RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
             StepError,
             "a.toy: RuntimeError: DefaultCPU",
-            "out of memory? lower dims.*.max, or workers=1; the whole of it: ",
+            "out of memory? lower dims.*.max, or workers=1; full traceback: ",
             id="tools_memory",
         ),
         pytest.param(AssertionError(), StepError, "a.toy: AssertionError: no message", "not an error", id="no_message"),

@@ -44,7 +44,7 @@ def test_auto_takes_tensorrt_here(half: Path, autovoice: Command) -> None:
 
 def test_inspect_lists_types_tactics_and_times(half: Path, autovoice: Command) -> None:
     out = autovoice("task=inspect", "component.flow_decoder", *HALF)
-    assert "told by the inspector" in out
+    assert "reported by the inspector" in out
     assert re.search(r"CaskConvolution +float16 +float16 +0\.\d{4} +sm\d+_", out)
 
 

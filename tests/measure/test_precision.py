@@ -21,7 +21,7 @@ from autovoice.onnx_tools.lowering.floating import to_float16
 from tests.onnx_models import FLOAT, HALF, INT64, keep, model, node, saved, two_layers, value
 
 W32 = np.ones((4, 4, 1), np.float32)
-HINT = "++component.<name>.keep.nodes=[…] names them, if that is meant"
+HINT = "++component.<name>.keep.nodes=[…] names them, if that is intended"
 
 
 @pytest.fixture
@@ -257,7 +257,7 @@ def test_a_chosen_node_left_in_float32_is_found(quantized: str, fact: str, tmp_p
     with pytest.raises(PrecisionError) as raised:
         check_quantized(exported, three_convolutions(tmp_path / "q.onnx", quantized), "int8", POLICY, keep())
     assert raised.value.fact == fact
-    assert raised.value.fix == "++component.<name>.quantize.exclude=[…] leaves them out, if that is meant"
+    assert raised.value.fix == "++component.<name>.quantize.exclude=[…] leaves them out, if that is intended"
 
 
 def test_a_chosen_node_that_is_gone_is_found(tmp_path: Path) -> None:

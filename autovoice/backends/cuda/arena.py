@@ -1,4 +1,4 @@
-"""What the sessions of one pipeline share: a stream, a block for activations, and the way back to the host."""
+"""Memory that the sessions of one pipeline share: a stream, a block for activations, and the way back to the host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which other files an ONNX model in memory would read its tensors from: found without onnx, weights skipped."""
+"""The external data files of an ONNX model in memory: found without onnx, weights skipped."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What TensorRT and TensorRT-RTX have in common: one Python API in several versions. Imports neither."""
+"""TensorRT and TensorRT-RTX: one Python API in several versions. Imports neither."""

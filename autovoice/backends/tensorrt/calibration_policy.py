@@ -1,4 +1,4 @@
-"""What is to be computed in int8 where the builder chooses, and what is not: what a policy leaves out, and keeps."""
+"""The nodes that a builder may compute in int8, and those it may not: exclusions of a policy, and what is kept."""
 
 from __future__ import annotations
 

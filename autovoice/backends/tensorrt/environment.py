@@ -1,4 +1,4 @@
-"""What an engine depends on beside its graph: tool version and GPU; asked when a build is planned. Imports no tool."""
+"""The environment of a TensorRT engine: tool version and GPU, asked when a build is planned. Imports no tool."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a session is fed, looked at without a copy: arrays of numpy, torch, cupy, DLPack, and its own kind.
+"""The feeds of a session, looked at without a copy: arrays of numpy, torch, cupy, DLPack, and its own kind.
 
-A *sign* is what tells two feeds of one type apart as far as a graph is concerned; making it must cost little.
+A *fingerprint* is what tells two feeds of one type apart as far as a graph is concerned; making it must cost little.
 """
 
 from __future__ import annotations

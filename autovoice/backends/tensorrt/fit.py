@@ -1,4 +1,4 @@
-"""Which optimization profile holds the shapes of a call."""
+"""The optimization profile that holds the shapes of a call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long each layer of an engine takes."""
+"""The time that each layer of an engine takes."""
 
 from __future__ import annotations
 

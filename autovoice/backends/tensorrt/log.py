@@ -1,4 +1,4 @@
-"""What a tool says while it works: kept, and printed to the step's log."""
+"""A tool's messages while it works: kept, and printed to the step's log."""
 
 from __future__ import annotations
 

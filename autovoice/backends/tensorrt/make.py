@@ -124,7 +124,7 @@ def check_types(layers: list[inspector.Layer], asked: Mapping[str, str], request
     if floats:
         layer, wanted = floats[0]
         fact = f"asked {' and '.join(sorted(wanted))}, but {len(floats)} layers are not: {layer.name} is {layer.type}"
-        raise PrecisionError(fact, "++component.<name>.keep.nodes=[…] keeps nodes in float32, if that is meant")
+        raise PrecisionError(fact, "++component.<name>.keep.nodes=[…] keeps nodes in float32, if that is intended")
     return len(wrong)
 
 

@@ -1,4 +1,4 @@
-"""What is to be built, with the options of the backend checked."""
+"""A build request with the options of the backend checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands beside an engine: what it was built with and for, and its inputs and outputs, readable without a GPU."""
+"""The file beside an engine: what it was built with and for, its inputs and outputs, readable without a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which TensorRT is installed, and what each version has: by parsed versions, without importing it."""
+"""The installed TensorRT and the features of each version, by parsed versions, without importing it."""
 
 from __future__ import annotations
 

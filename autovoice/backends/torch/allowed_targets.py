@@ -1,4 +1,4 @@
-"""What an engine file may have made: modules, and dataclasses that configure them.
+"""The objects that an engine file may make: modules, and dataclasses that configure them.
 
 The file is data that may come from anywhere, and Hydra calls whatever a `_target_` names, `os.system` too. Importing
 and making modules of installed packages is the part of this that an engine needs.

@@ -1,4 +1,4 @@
-"""What cannot be built by PyTorch here, told when a build is planned. Imports no torch."""
+"""The refusals of the PyTorch backend here, when a build is planned. Imports no torch."""
 
 from __future__ import annotations
 

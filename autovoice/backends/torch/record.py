@@ -1,4 +1,4 @@
-"""What the file of a torch engine says of itself, read without torch: which module it is and what making it imports.
+"""The header of a torch engine's file, read without torch: which module it is and what making it imports.
 
 No pickle: safetensors, the record as JSON in its metadata. Reading it imports nothing; `code_in` says what loading
 would.

@@ -1,4 +1,4 @@
-"""What a calibration dataset holds, for the eye: a row an input, a line a dim, and what to mind."""
+"""A calibration dataset as text: a row an input, a line a dim, and what to mind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of many candidates become a calibration dataset: plain numpy, the same choice for the same seed.
+"""The choice of a calibration dataset among many candidates: plain numpy, the same for the same seed.
 
 `coverage` spreads lengths over the profile and, within that, activations over all that the candidates show:
 

@@ -1,4 +1,4 @@
-"""What a source can be given, read from its code: the process that plans imports none of it."""
+"""The arguments that a source takes, read from its code: the process that plans imports none of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which nodes of a graph stay in float32."""
+"""The nodes of a graph that stay in float32."""
 
 from __future__ import annotations
 

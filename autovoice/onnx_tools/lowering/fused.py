@@ -1,4 +1,4 @@
-"""What members of a fused component keep and quantize, as one policy of the graph that they were merged into."""
+"""The policies of a fused component's members as one policy of the graph that they were merged into."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which nodes of a graph a quantization policy means."""
+"""The nodes of a graph that a quantization policy selects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node does along the channels, axis 1 of what it reads: what a reversal of them can pass, and how."""
+"""The effect of a node along the channels, axis 1 of its input: what a reversal of them can pass, and how."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What steps a graph needs, each as a pure record: the parameters it reads, what it needs, whose code it is.
+"""The steps of a graph, each a pure record: the parameters it reads, what it needs, whose code it is.
 
     inputs ─────────────► reference ──────────────┐
                           (upstream references)   │

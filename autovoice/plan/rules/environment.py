@@ -1,4 +1,4 @@
-"""What engines depend on beside what they are made of: tool versions and GPU, asked of each backend once."""
+"""The environment of an engine, asked of each backend once: tool versions and GPU."""
 
 from __future__ import annotations
 

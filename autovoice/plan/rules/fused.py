@@ -1,4 +1,4 @@
-"""What a component that is made of others has beside the steps of any other: the merge of graphs, ranges, policies."""
+"""The steps that only a fused component has: the merge of graphs, ranges and policies."""
 
 from __future__ import annotations
 
