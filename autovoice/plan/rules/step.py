@@ -36,12 +36,10 @@ class Step:
     files: Mapping[str, Path] = field(default_factory=dict)
     targets: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
+    #: it measures time: nothing else may run meanwhile
+    alone: bool = False
     #: fields to try it with after its native code has crashed, one after another; no part of its key
     after_crash: tuple[Mapping[str, Any], ...] = ()
-
-    @property
-    def alone(self) -> bool:
-        return KINDS[self.kind].alone
 
 
 def component_step(
@@ -55,8 +53,7 @@ def component_step(
 ) -> Step:
     """A component's step; `name` where the user's word for it is not the kind."""
     step_id = f"{c.name}.{name or kind}"
-    code = (*code_of(kind), *targets)
-    return Step(step_id, c.name, kind, fields, needs or {}, files or {}, code, KINDS[kind].tools)
+    return _step(step_id, c.name, kind, fields, needs or {}, files or {}, targets)
 
 
 def pipeline_step(
@@ -68,7 +65,20 @@ def pipeline_step(
     targets: tuple[str, ...] = (),
 ) -> Step:
     """A step that belongs to no component."""
-    return Step(name, "", kind, fields, needs or {}, files or {}, (*code_of(kind), *targets), KINDS[kind].tools)
+    return _step(name, "", kind, fields, needs or {}, files or {}, targets)
+
+
+def _step(
+    step_id: str,
+    component: str,
+    kind: str,
+    fields: Mapping[str, Any],
+    needs: Mapping[str, str],
+    files: Mapping[str, Path],
+    targets: tuple[str, ...],
+) -> Step:
+    known, code = KINDS[kind], (f"autovoice.steps.{kind}.run", *targets)
+    return Step(step_id, component, kind, fields, needs, files, code, known.tools, known.alone)
 
 
 def engine_step(
@@ -85,10 +95,6 @@ def engine_step(
 
 def plain_keep(keep: Keep) -> KeepField:
     return {"op_types": list(keep.op_types), "nodes": list(keep.nodes), "inputs": list(keep.inputs)}
-
-
-def code_of(kind: str) -> tuple[str, ...]:
-    return (f"autovoice.steps.{kind}.run",)
 
 
 def engine_of(c: Component) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from autovoice import steps
+from autovoice.plan.rules import steps_of
 from autovoice.plan.rules.kinds import KINDS
+from tests.builders import graph_of, quantized
 
 FOLDER = Path(steps.__file__).parent
 #: what every step is given, and how it is typed
@@ -32,3 +34,10 @@ def test_a_kind_says_what_it_is_given(kind: str) -> None:
             pytest.fail(f"{kind}.run takes {given.annotation and ast.unparse(given.annotation)}")
     plain = (node for node in tree.body if isinstance(node, ast.ImportFrom))
     assert not any(node.module == "autovoice.steps.fields" for node in plain)
+
+
+def test_what_measures_time_runs_alone() -> None:
+    assert [name for name, kind in KINDS.items() if kind.alone] == ["race", "latency"]
+    made = {s.kind: s for s in steps_of(graph_of(quantized("a")))}
+    assert made["race"].alone
+    assert not made["build"].alone
