@@ -55,7 +55,7 @@ def _draw(kind: str, value: Any, shape: list[int], rng: np.random.Generator) -> 
     if kind == "uniform":
         return rng.uniform(value[0], value[1], shape)
     if kind == "bernoulli":
-        return rng.random(shape) < value
+        return np.asarray(rng.random(shape) < value)
     if kind == "integers":
         return rng.integers(value[0], value[1], shape, endpoint=True)
     if kind == "cycle" and shape:  # real data, as often as fits, each row starting elsewhere

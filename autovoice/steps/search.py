@@ -75,7 +75,7 @@ def _own_weights(ranking: Ranking) -> dict[str, str]:
 def _outside(ranking: Ranking) -> float:
     """The share of multiply-accumulates that the starting policy leaves out already."""
     total = max(sum(r["macs"] for r in ranking), 1)
-    return sum(r["macs"] for r in ranking if not r["chosen"]) / total
+    return float(sum(r["macs"] for r in ranking if not r["chosen"]) / total)
 
 
 class _Judge:

@@ -190,4 +190,5 @@ def _before(name: str, made: Mapping[str, onnx.NodeProto]) -> str | None:
     back = made.get(name)
     if back is None or back.op_type != "DequantizeLinear" or back.input[0] not in made:
         return None
-    return made[back.input[0]].input[0]
+    source: str = made[back.input[0]].input[0]
+    return source

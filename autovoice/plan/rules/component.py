@@ -160,7 +160,7 @@ def _build(graph: Graph, v: EngineVariant) -> Step:
     if (environment := environment_of(v)) is not None:
         fields["environment"] = {k: v for k, v in environment.items() if k != RUNS_HERE}
     if v.backend.from_module:
-        fields.update(_module(graph, c))
+        fields = {**fields, **_module(graph, c)}
         files, targets = weights(c), (*targets, *model_targets(c))
     if v.quantize is not None:  # what was to be quantized is known by the names of the exported graph
         fields["quantize"] = policy(v)

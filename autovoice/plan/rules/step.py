@@ -118,7 +118,7 @@ def backend(b: Backend) -> BackendField:
 
 def loader(b: Backend) -> LoaderField:
     """What loads an engine."""
-    made: LoaderField = {**backend(b)}
+    made: LoaderField = {"name": b.name, "target": b.target, "options": dict(b.options)}
     if b.session:
         made["session"] = dict(b.session)
     return made
