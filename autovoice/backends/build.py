@@ -1,4 +1,4 @@
-"""What a backend is asked to build, and what it says of the engine that it wrote."""
+"""Build requests to a backend, and its account of the engine that it wrote."""
 
 from __future__ import annotations
 

@@ -75,7 +75,8 @@ def _finished(
         outcome = _outcome(plan, invocation, executor)
         outcome.ran = {s: r for s, r in ran.items() if outcome.records.get(s) == r} | outcome.ran
     names = {p.step.id: built_as(plan.graph, p.step) for p in plan.steps}
-    invocation.store.save_last(plan.graph.spec.pipeline.name, outcome.records, names)
+    made = {s: {"key": r.key, "inputs": r.inputs, "seconds": r.seconds} for s, r in outcome.records.items()}
+    invocation.store.memory.save_last(plan.graph.spec.pipeline.name, made, names)
     if outcome.errors:
         raise _failure(plan, outcome)
     return plan, outcome

@@ -60,18 +60,18 @@ class Invocation:
     def store(self) -> Store:
         if self._store is None:
             self._store = Store(self.settings.outputs / "store")
-            self._store.load_hashes()
-            code.remember(self._store.remembered(_IMPORTS))
+            self._store.memory.load_hashes()
+            code.remember(self._store.memory.load(_IMPORTS))
         return self._store
 
     def save_memory(self) -> None:
         """Save what was learned of files and of code, where a task has asked for the store."""
         if self._store is None:
             return
-        self._store.save_hashes()
+        self._store.memory.save_hashes()
         imports = code.learned()
         if imports is not None:
-            self._store.remember(_IMPORTS, imports)
+            self._store.memory.save(_IMPORTS, imports)
 
     def check(self) -> None:
         """Raise ConfigError for a configuration that cannot be built."""

@@ -17,7 +17,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from autovoice.config.explain import REFUSALS, explained, unresolved, user_trees
+from autovoice.config.explain import REFUSALS, explained, user_trees
+from autovoice.config.interpolations import unresolved
 from autovoice.config.tree import tree_warnings, watch
 from autovoice.config.unparsed import unparsed
 from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest

@@ -14,21 +14,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from autovoice.config.unparsed import unparsed
-from autovoice.errors import AutovoiceError, Fault, choices, first_line, nearest
+from autovoice.errors import AutovoiceError, choices, first_line, nearest
 from autovoice.terminal.overrides import nameable, override, setting, word
 
 #: what composing raises where a user's file or override is wrong
 REFUSALS = (
     *(HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError),
-    *(
-        TypeError,
-        AttributeError,
-        LookupError,
-        AssertionError,
-    ),  # Hydra's own, of values of a kind that it does not expect
+    # Hydra's own, of values of a kind that it does not expect
+    *(TypeError, AttributeError, LookupError, AssertionError),
 )
 
 
@@ -228,25 +224,3 @@ def _not_in_value(key: str, node: Any, hydra: Hydra, overrides: Sequence[str]) -
         leaf = f"{key}.{inside[0]}"
         return AutovoiceError(fact, f"it has {choices(inside)}, each to be set by itself: {leaf}=…")
     return AutovoiceError(f"{key}: the value has a key that is not there", f"it has {choices(inside)}; add with +")
-
-
-def unresolved(error: OmegaConfBaseException, key: str, file: str, trees: Sequence[Path]) -> Fault:
-    """An interpolation or a missing value, told where it stands."""
-    if isinstance(error, MissingMandatoryValue):
-        return Fault(key, "is required", f"set it in {file}.yaml" if file else f"set it: {key}=…")
-    text = first_line(error)
-    if m := re.search(r"Environment variable '([^']+)' not found", text):
-        where = _mentioned(f"oc.env:{m[1]}", trees)
-        fix = f"export {m[1]}=…, or a default for it: ${{oc.env:{m[1]},default}}"
-        return Fault(key, f"the environment variable {m[1]} is not set{where}", fix)
-    return Fault(key, text, "every ${…} names a value of this tree")
-
-
-def _mentioned(text: str, trees: Sequence[Path]) -> str:
-    """` (conf/pipeline/mine.yaml:3)`: the first place in the user's files that says it; nothing without one."""
-    for folder in trees:
-        for file in sorted(folder.rglob("*.yaml")):
-            for i, line in enumerate(file.read_text(errors="replace").splitlines(), 1):
-                if text in line:
-                    return f" ({file}:{i})"
-    return ""

@@ -9,12 +9,12 @@ from autovoice.errors import Fault
 from autovoice.spec import FAIL, REBUILD, Backend
 
 if TYPE_CHECKING:
-    from autovoice.config.choices import ChoiceReader
+    from autovoice.config.backends import BackendReader
 
 KEY = "on_mismatch"
 
 
-def read_policy(reader: ChoiceReader, r: Reader) -> tuple[str, Backend | None]:
+def read_policy(reader: BackendReader, r: Reader) -> tuple[str, Backend | None]:
     """The component's own policy, else the one of everything, and the backend that it names."""
     policy = reader.shared(r, KEY, str, FAIL, FAIL)
     where = KEY if r.raw(KEY) in (None, reader.data.get(KEY)) else r.path(KEY)

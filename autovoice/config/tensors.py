@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autovoice.config.choices import ChoiceReader
+from autovoice.config.backends import BackendReader
 from autovoice.config.example import override
 from autovoice.config.reader import Reader
 from autovoice.dims.expressions import ExprError, canonical
@@ -16,7 +16,7 @@ LEAST_RATE = 8000
 EXAMPLES = ("normal", "uniform", "constant", "bernoulli", "integers", "cycle")
 
 
-class TensorReader(ChoiceReader):
+class TensorReader(BackendReader):
     """Reads tensors, and what a component chooses from."""
 
     def axes(self, r: Reader, key: str) -> tuple[Axis, ...]:

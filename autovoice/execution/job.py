@@ -82,9 +82,7 @@ def _run(job: Job, store: Store, work: Path) -> Record:
         except Exception as e:
             traceback.print_exc()
             fact = f"{job.id}: {type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else 'no message'}"
-            why = (
-                "out of memory? lower dims.*.max, or workers=1" if wants_memory(e) else "unexpected error"
-            )
+            why = "out of memory? lower dims.*.max, or workers=1" if wants_memory(e) else "unexpected error"
             raise StepError(fact, f"{why}; full traceback: {job.log}") from e
 
 

@@ -56,13 +56,13 @@ def make_plan(graph: Graph, store: Store, steps: Sequence[Step] | None = None) -
             records[step.id] = store.record(made.keys[step.id])
     if made.faults:
         raise ConfigError(list(dict.fromkeys(made.faults)))
-    last = store.last(graph.spec.pipeline.name) if None in records.values() else {}
+    last = store.memory.last(graph.spec.pipeline.name) if None in records.values() else {}
     planned = []
     for step in steps:
         key, inputs, record = made.keys[step.id], made.inputs[step.id], records[step.id]
         before = last.get(step.id)
         if record is None and before is not None:  # on the same backend in the same precision, else on any
-            before = store.last_as(before, built_as(graph, step), key)
+            before = store.memory.last_as(before, built_as(graph, step), key)
         why = ("unchanged",) if record else _why(step, key, inputs, before, records, store)
         planned.append(Planned(step, key, inputs, record, why, before["seconds"] if before else None))
     return Plan(graph, tuple(planned))

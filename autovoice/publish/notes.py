@@ -1,4 +1,4 @@
-"""What a reader of a build's table would otherwise take for granted, a line each."""
+"""The notes below a build's table: a line each for what a reader would otherwise take for granted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How parts of a specification stand in the fields of steps: plain data, which is JSON."""
+"""Parts of a specification as they stand in the fields of steps: plain data, which is JSON."""
 
 from __future__ import annotations
 

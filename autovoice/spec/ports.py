@@ -1,4 +1,4 @@
-"""How a component's tensors stand in the fields of steps: by the component's own names, each with the wire it is.
+"""Ports: the tensors of a component in the fields of steps, by the component's own names, each with its wire.
 
 {"latent": {"wire": "mel", "role": "reference:flow"}}: what the component calls `latent` is the wire `mel`, and the
 artefact under the role `reference:flow` holds its values.

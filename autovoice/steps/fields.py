@@ -1,4 +1,4 @@
-"""What each kind of step is given, by name: the rules of a plan write these fields, the step of that kind reads them.
+"""The fields of each kind of step: the rules of a plan write them, the step of that kind reads them.
 
 All of it is JSON and part of a step's key. Types alone, imported under TYPE_CHECKING only, so that no step's key covers
 this file. Files, and the artefacts of other steps, are no fields: see `Context`.

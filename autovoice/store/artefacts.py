@@ -27,11 +27,11 @@ from typing import Any
 
 from autovoice.errors import StoreError, unwritable
 from autovoice.store import hashing
-from autovoice.store.atomic import RECORD, make_folder, share, sweep_parts, write_atomically
+from autovoice.store.atomic import RECORD, make_folder, share, sweep_parts
 from autovoice.store.hashing import value_sha256
 from autovoice.store.json_files import read_regular
 from autovoice.store.locks import UNWRITABLE, locked, shared
-from autovoice.store.memory import Entry, built, keys_of, news, read_json, sealed, unsealed
+from autovoice.store.memory import Memory, artefact_folder
 
 _PROBE = ".probe-"
 _FOLDERS = ("objects", "tmp", "locks", "last", "logs")
@@ -65,9 +65,10 @@ class Store:
         self.root = root.absolute()
         #: what saves time and changes no result, as timings of a builder
         self.caches = self.root / "caches"
+        self.memory = Memory(self.root)
 
     def folder(self, key: str) -> Path:
-        return self.root / "objects" / key[:2] / key
+        return artefact_folder(self.root, key)
 
     def prepare(self) -> None:
         """Make the store usable. Raises StoreError where it cannot be written."""
@@ -213,57 +214,6 @@ class Store:
         except OSError as e:
             raise store_error(self.root, e) from e
         return record
-
-    # -- memory between runs ----------------------------------------------------------------------
-
-    def last(self, pipeline: str) -> dict[str, Any]:
-        """{step: {key, inputs, seconds}} as last built, or reused, for a pipeline; under "made_as" its other keys."""
-        return {s: e for s, e in read_json(self._last(pipeline)).items() if built(e)}
-
-    def _last(self, pipeline: str) -> Path:
-        return self.root / "last" / f"{pipeline}.json"
-
-    def last_as(self, entry: Entry, name: str, key: str) -> Entry:
-        """An entry of `last` as it was when the step was last made under a name; as it is, where nothing is known.
-
-        `key` is what the step would have now: of that one no more than the key need be known.
-        """
-        known = str(keys_of(entry).get(name, entry["key"]))
-        if known in (key, entry["key"]):
-            return {**entry, "key": known}
-        made = read_json(self.folder(known) / RECORD)
-        return made if built(made) else entry
-
-    def save_last(self, pipeline: str, records: Mapping[str, Record], names: Mapping[str, str] | None = None) -> None:
-        """Remember what was built, of each step also under its name among `names`, as its backend and precision."""
-        made = {step: {"key": r.key, "inputs": r.inputs, "seconds": r.seconds} for step, r in records.items()}
-        if not news(self.last(pipeline), made, names or {}):
-            return
-        # only memory: where it cannot be written, the steps' own errors say more
-        with suppress(StoreError, OSError), self.lock(f"last-{pipeline}"):
-            before = self.last(pipeline)
-            self._write(self._last(pipeline), json.dumps(before | news(before, made, names or {})).encode())
-
-    def load_hashes(self) -> None:
-        hashing.remember(self.remembered("hashes"))
-
-    def save_hashes(self) -> None:
-        known = hashing.learned()
-        if known is not None:
-            self.remember("hashes", {name: entry for name, entry in known.items() if os.path.exists(name)})
-
-    def remembered(self, name: str) -> dict[str, Any]:
-        """What an earlier run knew under this name; nothing where that is damaged or was never saved."""
-        return unsealed(self.root / f"{name}.json")
-
-    def remember(self, name: str, data: Mapping[str, Any]) -> None:
-        """Save what saves time and changes nothing; a store that cannot be written costs time alone."""
-        if self.root.is_dir():
-            with suppress(OSError):
-                self._write(self.root / f"{name}.json", sealed(data))
-
-    def _write(self, path: Path, content: bytes) -> None:
-        write_atomically(path, content, os.stat(self.root).st_mode & 0o666)
 
 
 def _of_form(inputs: Any) -> bool:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from autovoice.errors import StoreError
+from autovoice.store import hashing
+from autovoice.store.atomic import RECORD, write_atomically
 from autovoice.store.hashing import value_sha256
 from autovoice.store.json_files import read_regular
+from autovoice.store.locks import locked
 
 Entry = Mapping[str, Any]
 
@@ -36,6 +42,64 @@ def unsealed(path: Path) -> dict[str, Any]:
     except RecursionError:  # too deep
         return {}
     return data if whole and isinstance(data, dict) else {}
+
+
+class Memory:
+    """What the store at `root` remembers. Where it cannot be written, that costs time and reasons, nothing else."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def last(self, pipeline: str) -> dict[str, Any]:
+        """{step: {key, inputs, seconds}} as last built, or reused, for a pipeline; under "made_as" its other keys."""
+        return {s: e for s, e in read_json(self._last(pipeline)).items() if built(e)}
+
+    def last_as(self, entry: Entry, name: str, key: str) -> Entry:
+        """An entry of `last` as it was when the step was last made under a name; as it is, where nothing is known.
+
+        `key` is what the step would have now: of that one no more than the key need be known.
+        """
+        known = str(keys_of(entry).get(name, entry["key"]))
+        if known in (key, entry["key"]):
+            return {**entry, "key": known}
+        made = read_json(artefact_folder(self.root, known) / RECORD)
+        return made if built(made) else entry
+
+    def save_last(self, pipeline: str, made: Mapping[str, Entry], names: Mapping[str, str] | None = None) -> None:
+        """Remember {step: {key, inputs, seconds}}, each also under its name among `names`, as backend and precision."""
+        if not news(self.last(pipeline), made, names or {}):
+            return
+        # the steps' own errors say more than one of these would
+        with suppress(StoreError, OSError), locked(self.root / "locks" / f"last-{pipeline}", self.root):
+            before = self.last(pipeline)
+            self._write(self._last(pipeline), json.dumps(before | news(before, made, names or {})).encode())
+
+    def load(self, name: str) -> dict[str, Any]:
+        """What an earlier run saved under this name; nothing where that is damaged or was never saved."""
+        return unsealed(self.root / f"{name}.json")
+
+    def save(self, name: str, data: Mapping[str, Any]) -> None:
+        if self.root.is_dir():
+            with suppress(OSError):
+                self._write(self.root / f"{name}.json", sealed(data))
+
+    def load_hashes(self) -> None:
+        hashing.remember(self.load("hashes"))
+
+    def save_hashes(self) -> None:
+        known = hashing.learned()
+        if known is not None:
+            self.save("hashes", {name: entry for name, entry in known.items() if os.path.exists(name)})
+
+    def _last(self, pipeline: str) -> Path:
+        return self.root / "last" / f"{pipeline}.json"
+
+    def _write(self, path: Path, content: bytes) -> None:
+        write_atomically(path, content, os.stat(self.root).st_mode & 0o666)
+
+
+def artefact_folder(root: Path, key: str) -> Path:
+    return root / "objects" / key[:2] / key
 
 
 # -- steps as last built ---------------------------------------------------------------------------

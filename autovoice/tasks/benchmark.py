@@ -126,11 +126,8 @@ def _baseline(reader: SpecReader, name: str, r: Reader) -> Baseline:
 def _feeds(invocation: Invocation, sizes: Mapping[str, int]) -> Arrays:
     spec: BuildSpec = invocation.graph.spec
     at = sizes_of(spec.dims, sizes)
-    tensors = {t.name: t for t in invocation.graph.inputs}
-    made = {}
-    for name, t in tensors.items():
-        made[name] = draw(name, example(t), at, np.random.default_rng([0, *name.encode()]))
-    return made
+    declared = {t.name: example(t) for t in invocation.graph.inputs}
+    return {n: draw(n, t, at, np.random.default_rng([0, *n.encode()])) for n, t in declared.items()}
 
 
 def sizes_of(dims: Mapping[str, Dim], chosen: Mapping[str, int]) -> dict[str, int]:

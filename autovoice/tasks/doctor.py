@@ -10,7 +10,7 @@ from typing import Any
 
 from autovoice.backends.tensorrt.versions import RTX, TENSORRT
 from autovoice.command.invocation import Invocation
-from autovoice.config.choices import ChoiceReader
+from autovoice.config.backends import BackendReader
 from autovoice.config.reader import Reader
 from autovoice.errors import AutovoiceError, ConfigError, first_line
 from autovoice.machine.gpus import gpus, why_none
@@ -90,7 +90,7 @@ def _torch() -> str:
 
 def _backends(invocation: Invocation) -> Iterator[tuple[str, str]]:
     """What each of them needs of this machine, in its own words, and what the choice among them would be."""
-    reader = ChoiceReader(invocation.data, invocation.lookup)
+    reader = BackendReader(invocation.data, invocation.lookup)
     for name in _ASKED:
         backend = reader.named("backend", name, "backend", reader.backend)
         try:

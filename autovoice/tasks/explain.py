@@ -14,7 +14,7 @@ from autovoice.terminal.escape import say
 
 def run(invocation: Invocation) -> int:
     print(headline(invocation))
-    last = invocation.store.last(invocation.graph.spec.pipeline.name)
+    last = invocation.store.memory.last(invocation.graph.spec.pipeline.name)
     targets = invocation.settings.targets
     wanted = {p.name for c in invocation.graph.components if c.name in targets for p in (*c.members, c)}
     for planned in invocation.plan.steps:

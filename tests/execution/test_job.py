@@ -129,9 +129,7 @@ def test_what_another_builder_made_meanwhile_is_taken(store: Store, step) -> Non
         pytest.param(MemoryError(), StepError, "a.toy: out of memory", "lower dims.*.max, or workers=1", id="memory"),
         pytest.param(OSError(errno.EIO, "Input/output error"), StepError, "a.toy: Input/output", "log: ", id="system"),
         pytest.param(OSError(errno.ENOSPC, "No space"), StoreError, "store ", "free some space", id="full_disk"),
-        pytest.param(
-            KeyError("x"), StepError, "a.toy: KeyError: 'x'", "unexpected error; full traceback", id="bug"
-        ),
+        pytest.param(KeyError("x"), StepError, "a.toy: KeyError: 'x'", "unexpected error; full traceback", id="bug"),
         pytest.param(
             RuntimeError("\n first\nsecond"), StepError, "a.toy: RuntimeError: first", "not an error", id="first_line"
         ),

@@ -46,7 +46,8 @@ def built(plan: Plan, store: Store, ids: Sequence[str] | None = None) -> dict[st
             (work / "out.bin").write_bytes(p.key.encode())
             records[p.step.id] = store.commit(p.key, work, p.inputs, {}, 2.0)
     names = {p.step.id: built_as(plan.graph, p.step) for p in plan.steps}
-    store.save_last(plan.graph.spec.pipeline.name, records, names)
+    made = {step: {"key": r.key, "inputs": r.inputs, "seconds": r.seconds} for step, r in records.items()}
+    store.memory.save_last(plan.graph.spec.pipeline.name, made, names)
     return records
 
 

@@ -24,7 +24,6 @@ def referred(name: str, tmp_path: Path) -> dict[str, Any]:
         "model": {"target": f"tests.modules.test_determinism.{name}", "kwargs": {}},
         "checkpoint": None,
         "seed": 0,
-        "checkpoint": None,
         "reads": {"x": {"role": "inputs", "wire": "x"}},
         "inputs": {"x": tensor},
         "outputs": {"y": tensor | {"wire": "out"}},

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -387,44 +388,44 @@ def record(key: str, seconds: float = 1.0) -> Record:
 
 
 def test_the_last_build_of_a_step_stays_until_another_takes_its_place(store: Store) -> None:
-    store.save_last("toy", {"a.build": record("a1"), "b.build": record("b1")})
-    store.save_last("toy", {"b.build": record("b2", 3.0)})
-    store.save_last("other", {"a.build": record("z")})
-    assert store.last("toy") == {
+    save_last(store, "toy", {"a.build": record("a1"), "b.build": record("b1")})
+    save_last(store, "toy", {"b.build": record("b2", 3.0)})
+    save_last(store, "other", {"a.build": record("z")})
+    assert store.memory.last("toy") == {
         "a.build": {"key": "a1", "inputs": {"fields": {"of": "a1"}}, "seconds": 1.0, "made_as": {}},
         "b.build": {"key": "b2", "inputs": {"fields": {"of": "b2"}}, "seconds": 3.0, "made_as": {}},
     }
 
 
 def test_a_build_that_repeats_the_last_one_writes_nothing(store: Store) -> None:
-    store.save_last("toy", {"a.build": record("a1")})
+    save_last(store, "toy", {"a.build": record("a1")})
     path = store.root / "last" / "toy.json"
     before = path.stat()
-    store.save_last("toy", {"a.build": record("a1", 9.0)})
+    save_last(store, "toy", {"a.build": record("a1", 9.0)})
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_a_step_is_remembered_under_each_name(store: Store) -> None:
     first = commit(store, engine=b"first")
     second = record("second")
-    store.save_last("toy", {"a.build": first}, {"a.build": "onnxruntime-fp32"})
-    store.save_last("toy", {"a.build": second}, {"a.build": "tensorrt-fp16"})
-    last = store.last("toy")["a.build"]
+    save_last(store, "toy", {"a.build": first}, {"a.build": "onnxruntime-fp32"})
+    save_last(store, "toy", {"a.build": second}, {"a.build": "tensorrt-fp16"})
+    last = store.memory.last("toy")["a.build"]
     assert (last["key"], last["made_as"]) == ("second", {"onnxruntime-fp32": first.key, "tensorrt-fp16": "second"})
-    found = store.last_as(last, "onnxruntime-fp32", "new")
+    found = store.memory.last_as(last, "onnxruntime-fp32", "new")
     assert (found["key"], found["inputs"]) == (first.key, first.inputs)
-    assert store.last_as(last, "onnxruntime-fp32", first.key)["key"] == first.key
+    assert store.memory.last_as(last, "onnxruntime-fp32", first.key)["key"] == first.key
     for name in ("tensorrt-fp16", "never"):
-        assert store.last_as(last, name, "new") == last
+        assert store.memory.last_as(last, name, "new") == last
 
 
 @pytest.mark.parametrize("more", [{}, {"made_as": []}, {"made_as": {"fp32": 1}}], ids=["none", "list", "no_key"])
 def test_memory_of_another_version(more: dict[str, Any], store: Store) -> None:
     entry = {"key": "a1", "inputs": {}, "seconds": 1.0, **more}
     (store.root / "last" / "toy.json").write_text(json.dumps({"a.build": entry}))
-    assert store.last_as(store.last("toy")["a.build"], "fp32", "new") == entry
-    store.save_last("toy", {"a.build": record("a1")}, {"a.build": "fp32"})
-    assert store.last("toy")["a.build"]["made_as"] == {"fp32": "a1"}
+    assert store.memory.last_as(store.memory.last("toy")["a.build"], "fp32", "new") == entry
+    save_last(store, "toy", {"a.build": record("a1")}, {"a.build": "fp32"})
+    assert store.memory.last("toy")["a.build"]["made_as"] == {"fp32": "a1"}
 
 
 @pytest.mark.parametrize(
@@ -444,7 +445,7 @@ def test_memory_of_another_version(more: dict[str, Any], store: Store) -> None:
 def test_without_memory_there_is_no_last_build(text: str | None, store: Store) -> None:
     if text is not None:
         (store.root / "last" / "toy.json").write_text(text)
-    assert store.last("toy") == {}
+    assert store.memory.last("toy") == {}
 
 
 IDENTITY = (1, 2, 3, 4, 5)
@@ -458,12 +459,19 @@ def hashes(monkeypatch: pytest.MonkeyPatch) -> Any:
     return hashing
 
 
+def save_last(
+    store: Store, pipeline: str, records: Mapping[str, Record], names: Mapping[str, str] | None = None
+) -> None:
+    made = {step: {"key": r.key, "inputs": r.inputs, "seconds": r.seconds} for step, r in records.items()}
+    store.memory.save_last(pipeline, made, names)
+
+
 def known(store: Store, hashes: Any, **digests: str) -> None:
     """Have the store remember these digests of files below it."""
     for name, digest in digests.items():
         (store.root / name).touch()
         hashes._learn(str(store.root / name), IDENTITY, digest * 64)
-    store.save_hashes()
+    store.memory.save_hashes()
     hashes._KNOWN.clear()
     hashes._CHANGED.clear()
 
@@ -531,7 +539,7 @@ def unsealed_as_before(data: dict[str, Any]) -> None:
 def test_memory_with_anything_else_in_it_is_no_memory(damage: Any, store: Store, hashes: Any) -> None:
     known(store, hashes, weights="a")
     damage(store.root / "hashes.json")
-    store.load_hashes()
+    store.memory.load_hashes()
     assert str(store.root / "weights") not in hashes._KNOWN
     assert str(store.root / "weights2") not in hashes._KNOWN
 
@@ -539,18 +547,18 @@ def test_memory_with_anything_else_in_it_is_no_memory(damage: Any, store: Store,
 @pytest.mark.parametrize("flipped", [False, True])
 def test_what_is_remembered_is_believed_as_it_was_written_alone(flipped: bool, store: Store) -> None:
     data = {"by": "reader", "imports": {"pkg": ["a" * 64, ["pkg.one", "pkg.two"]]}}
-    store.remember("imports", data)
+    store.memory.save("imports", data)
     file = store.root / "imports.json"
     file.write_bytes(file.read_bytes().replace(b"pkg.two", b"pkg.twn") if flipped else file.read_bytes())
-    assert store.remembered("imports") == ({} if flipped else data)
+    assert store.memory.load("imports") == ({} if flipped else data)
 
 
 def test_digests_that_cannot_be_kept_cost_time_alone(
     store: Store, hashes: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashes._learn("x", IDENTITY, "a" * 64)
-    monkeypatch.setattr(store_module, "write_atomically", refuse(errno.EROFS))
-    store.save_hashes()
+    monkeypatch.setattr(memory, "write_atomically", refuse(errno.EROFS))
+    store.memory.save_hashes()
     assert not (store.root / "hashes.json").exists()
 
 
@@ -571,7 +579,7 @@ def test_all_that_is_made_is_open_to_whom_the_folder_is(mode: int, umask: int, t
             (work / "cache").mkdir()
             (work / "cache" / "timing").touch()
             store.commit(KEY, work, INPUTS, {}, 1)
-        store.save_last("toy", {"a.build": record("a1")})
+        save_last(store, "toy", {"a.build": record("a1")})
         known(store, hashes, weights="a")
         (store.root / "weights").unlink()
     finally:
@@ -632,7 +640,7 @@ def test_a_store_that_can_only_be_read_is_held_to_read(
     code: int, ever_held: bool, store: Store, unwritable: Any
 ) -> None:
     made = commit(store)
-    store.save_last("toy", {"a.build": made})
+    save_last(store, "toy", {"a.build": made})
     if ever_held:
         with store.in_use():
             pass
@@ -640,10 +648,10 @@ def test_a_store_that_can_only_be_read_is_held_to_read(
     with store.in_use():
         assert not ever_held or taken(store, "in_use", alone=True)
         assert store.record(KEY) == made
-        store.save_last("toy", {"a.build": made})
-        store.save_last("toy", {"a.build": record("other")})  # what cannot be remembered is not
-        store.save_hashes()
-    assert store.last("toy")["a.build"]["key"] == KEY
+        save_last(store, "toy", {"a.build": made})
+        save_last(store, "toy", {"a.build": record("other")})  # what cannot be remembered is not
+        store.memory.save_hashes()
+    assert store.memory.last("toy")["a.build"]["key"] == KEY
     with pytest.raises(StoreError, match=r"read-only|permission|not permitted"):
         store.prepare()
 

@@ -1,4 +1,4 @@
-"""Lanes: recorded runs of an engine, one for each set of input shapes and addresses that comes again.
+"""CUDA graphs of an engine: recorded runs, one for each set of input shapes and addresses that comes again.
 
 TensorRT wants an execution context for each graph; all share the arena's activation memory.
 """
@@ -13,8 +13,8 @@ from autovoice.backends.cuda.array import DeviceArray
 from autovoice.backends.cuda.stream import Graph
 from autovoice.backends.tensorrt.execution import Execution
 
-#: how many keys that came once are kept in mind, and how many ways to sign the feeds of one lane
-_SEEN, _SIGNS = 64, 8
+#: how many keys that came once are kept in mind, and how many ways to fingerprint the feeds of one graph
+_SEEN, _FINGERPRINTS = 64, 8
 #: how many keys may fail to be recorded before recording is given up
 FAILURES = 8
 
@@ -29,15 +29,15 @@ class CapturedGraph:
     outputs: dict[str, DeviceArray]
     raw: Any
     used: int = 0
-    signs: list[Hashable] = field(default_factory=list)
+    fingerprints: list[Hashable] = field(default_factory=list)
 
 
 class CapturedGraphs:
-    """The lanes used last, at most `limit`, by key and by the signs of their feeds."""
+    """The graphs used last, at most `limit`, by key and by the fingerprints of their feeds."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.by_sign: dict[Hashable, CapturedGraph] = {}
+        self.by_fingerprint: dict[Hashable, CapturedGraph] = {}
         self.failed: set[Hashable] = set()
         self._by_key: dict[Hashable, CapturedGraph] = {}
         self._seen: dict[Hashable, None] = {}
@@ -60,25 +60,34 @@ class CapturedGraphs:
         self._seen[key] = None
         return False
 
-    def add(self, lane: CapturedGraph) -> None:
-        """Keep a lane, in place of the one that was used longest ago; nothing of it may be under way."""
+    def add(self, graph: CapturedGraph) -> None:
+        """Keep a graph, in place of the one that was used longest ago; nothing of it may be under way."""
         while len(self._by_key) >= self.limit:
             self._drop(min(self._by_key.values(), key=lambda old: old.used))
-        self._by_key[lane.key] = lane
+        self._by_key[graph.key] = graph
 
-    def sign(self, lane: CapturedGraph, sign: Hashable) -> None:
-        """Find the lane by this sign from now on."""
-        if len(lane.signs) >= _SIGNS:
-            del self.by_sign[lane.signs.pop(0)]
-        lane.signs.append(sign)
-        self.by_sign[sign] = lane
+    def not_captured(self, key: Hashable, shapes: str, why: str) -> list[str]:
+        """Do without a graph for this key from now on, and after some of them for all; what to say of it."""
+        self.failed.add(key)
+        notes = [f"no CUDA graph for {shapes}, which run without: {why}"]
+        if len(self.failed) >= FAILURES:
+            self.limit = 0
+            notes.append(f"no more CUDA graphs are tried, {FAILURES} could not be recorded")
+        return notes
+
+    def fingerprint(self, graph: CapturedGraph, fingerprint: Hashable) -> None:
+        """Find the graph by this fingerprint from now on."""
+        if len(graph.fingerprints) >= _FINGERPRINTS:
+            del self.by_fingerprint[graph.fingerprints.pop(0)]
+        graph.fingerprints.append(fingerprint)
+        self.by_fingerprint[fingerprint] = graph
 
     def clear(self) -> None:
-        for lane in list(self._by_key.values()):
-            self._drop(lane)
+        for graph in list(self._by_key.values()):
+            self._drop(graph)
 
-    def _drop(self, lane: CapturedGraph) -> None:
-        del self._by_key[lane.key]
-        for sign in lane.signs:
-            self.by_sign.pop(sign, None)
-        lane.graph.destroy()
+    def _drop(self, graph: CapturedGraph) -> None:
+        del self._by_key[graph.key]
+        for fingerprint in graph.fingerprints:
+            self.by_fingerprint.pop(fingerprint, None)
+        graph.graph.destroy()

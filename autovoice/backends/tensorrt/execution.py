@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autovoice.backends.cuda.arena import Arena
+from autovoice.backends.tensorrt.fit import Fit, Profiles
 from autovoice.backends.tensorrt.loaded import LoadedEngine, Shapes
 from autovoice.errors import BuildError, FeedError, choices, first_line
+
+#: how many sets of input shapes have their output shapes remembered
+_SHAPES = 256
 
 
 class Execution:
@@ -82,6 +86,38 @@ class Execution:
         if block is not None and self._generation != self._arena.generation:
             self.context.set_device_memory(block.ptr, block.nbytes)
             self._generation = self._arena.generation
+
+
+class Executions:
+    """The contexts for calls that come once, one a profile, and the shapes of outputs that go with those of inputs."""
+
+    def __init__(self, engine: LoadedEngine, arena: Arena, profiles: Profiles) -> None:
+        self._engine = engine
+        self._arena = arena
+        self._profiles = profiles
+        self._contexts: dict[int, Execution] = {}
+        self._fits: dict[Shapes, Fit] = {}
+
+    def of(self, profile: int) -> Execution:
+        if profile not in self._contexts:
+            self._contexts[profile] = Execution(self._engine, self._arena, profile)
+        return self._contexts[profile]
+
+    def fit(self, shapes: Shapes) -> Fit:
+        """The profile that holds these input shapes, and the outputs' shapes. Raises FeedError where none does."""
+        fit = self._fits.get(shapes)
+        if fit is None:
+            profile = self._profiles.index(shapes)
+            execution = self.of(profile)
+            execution.shape(shapes)
+            fit = Fit(profile, execution.outputs())
+            if len(self._fits) >= _SHAPES:
+                del self._fits[next(iter(self._fits))]
+            self._fits[shapes] = fit
+        return fit
+
+    def clear(self) -> None:
+        self._contexts.clear()
 
 
 def _by(shape: tuple[int, ...]) -> str:

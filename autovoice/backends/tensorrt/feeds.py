@@ -5,7 +5,7 @@ A *fingerprint* is what tells two feeds of one type apart as far as a graph is c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -13,8 +13,8 @@ import numpy as np
 
 from autovoice.backends.cuda import dlpack
 from autovoice.backends.cuda.array import DeviceArray
-from autovoice.backends.tensorrt.loaded import Spec
-from autovoice.errors import FeedError
+from autovoice.backends.tensorrt.loaded import LoadedEngine, Spec
+from autovoice.errors import FeedError, nearest
 
 
 class View(NamedTuple):
@@ -27,6 +27,21 @@ class View(NamedTuple):
     stream: int | None = None
     device: int | None = None
     contiguous: bool = True
+
+
+def views_of(feeds: Mapping[str, Any], engine: LoadedEngine, device: int, some: bool = False) -> list[View]:
+    """What each input is given, in the engine's order; with `some`, only of those that are given anything.
+
+    Raises FeedError for names and arrays that the engine does not take.
+    """
+    names = [spec.name for spec in engine.inputs]
+    for name in feeds:
+        if name not in names:
+            raise FeedError(f"{engine.name} has no input '{name}'", nearest(name, names))
+    missing = next((name for name in names if name not in feeds), None)
+    if missing is not None and not some:
+        raise FeedError(f"input '{missing}' is missing", f"the engine takes {', '.join(names)}")
+    return [view_of(spec, feeds[spec.name], device) for spec in engine.inputs if spec.name in feeds]
 
 
 def view_of(spec: Spec, array: Any, device: int) -> View:
@@ -53,28 +68,28 @@ def view_of(spec: Spec, array: Any, device: int) -> View:
     return view
 
 
-def signer_of(array: Any) -> Callable[[Any], Any]:
-    """How to sign arrays of this type; signs of None stand for arrays that are copied every time."""
+def fingerprint_of(array: Any) -> Callable[[Any], Any]:
+    """How to fingerprint arrays of this type; fingerprints of None stand for arrays that are copied every time."""
     if isinstance(array, DeviceArray):
-        return _sign_own
+        return _fingerprint_own
     if isinstance(array, np.ndarray) or not (_is_torch(array) or hasattr(array, "__cuda_array_interface__")):
-        return _sign_none
-    return _sign_torch if _is_torch(array) else _sign_interface
+        return _fingerprint_none
+    return _fingerprint_torch if _is_torch(array) else _fingerprint_interface
 
 
-def _sign_own(array: DeviceArray) -> Any:
+def _fingerprint_own(array: DeviceArray) -> Any:
     return array.key if array.alive else None
 
 
-def _sign_torch(tensor: Any) -> Any:
+def _fingerprint_torch(tensor: Any) -> Any:
     return tensor.data_ptr(), tensor.shape, tensor.dtype, tensor.is_contiguous()
 
 
-def _sign_none(_: Any) -> None:
+def _fingerprint_none(_: Any) -> None:
     return None
 
 
-def _sign_interface(array: Any) -> Any:
+def _fingerprint_interface(array: Any) -> Any:
     interface = array.__cuda_array_interface__
     strides = interface.get("strides")
     shape, strides = tuple(interface["shape"]), strides and tuple(strides)

@@ -16,17 +16,14 @@ from autovoice.backends.cuda.array import DeviceArray
 from autovoice.backends.cuda.runtime import checked, load
 from autovoice.backends.cuda.stream import capture
 from autovoice.backends.engine import Engine
-from autovoice.backends.tensorrt.captured_graphs import FAILURES, CapturedGraph, CapturedGraphs
-from autovoice.backends.tensorrt.execution import Execution
-from autovoice.backends.tensorrt.feeds import View, signer_of, view_of
+from autovoice.backends.tensorrt.captured_graphs import CapturedGraph, CapturedGraphs
+from autovoice.backends.tensorrt.execution import Execution, Executions
+from autovoice.backends.tensorrt.feeds import View, fingerprint_of, views_of
 from autovoice.backends.tensorrt.fit import Fit, Profiles
 from autovoice.backends.tensorrt.layer_times import layer_times
 from autovoice.backends.tensorrt.loaded import LoadedEngine, Log, Shapes
 from autovoice.backends.tensorrt.tensors import Tensors
-from autovoice.errors import BuildError, FeedError, nearest
-
-#: how many sets of input shapes have their output shapes remembered
-_SHAPES = 256
+from autovoice.errors import BuildError
 
 Key = tuple[Shapes, tuple[int, ...]]
 
@@ -59,11 +56,9 @@ class EngineSession:
         self._closed = True  # until it is whole
         self.notes: list[str] = []
         self._launch = load().cudaGraphLaunch
-        self._executions: dict[int, Execution] = {}
-        self._fits: dict[Shapes, Fit] = {}
-        self._signers: dict[type, Any] = {}
-        self._lanes = CapturedGraphs(int(options.get("max_cuda_graphs", 8)) if options.get("cuda_graphs", True) else 0)
-        self._by_sign = self._lanes.by_sign
+        self._fingerprinters: dict[type, Any] = {}
+        self._graphs = CapturedGraphs(int(options.get("max_cuda_graphs", 8)) if options.get("cuda_graphs", True) else 0)
+        self._by_fingerprint = self._graphs.by_fingerprint
         self._runs = 0
         with ExitStack() as stack:
             if shared is None:
@@ -78,9 +73,10 @@ class EngineSession:
                     self._inputs = tuple(s.name for s in self._engine.inputs)
                     self._wanted = self._engine.output_indices(outputs)
                     self._profiles = Profiles(self._engine.inputs, sidecar["profiles"])
+                    self._executions = Executions(self._engine, self._arena, self._profiles)
                     self._tensors = Tensors(self._engine, self._arena, self._profiles.ranges)
                     # by a function that does not know the session: one that is dropped is then freed at once
-                    stack.callback(_free, self._arena, self._lanes, self._executions, self._tensors)
+                    stack.callback(_free, self._arena, self._graphs, self._executions, self._tensors)
                     self._arena.reserve(self._engine.activations, f"the activations of {self._engine.name}")
                     self._generation = self._arena.generation
             self._held = stack.pop_all()
@@ -89,20 +85,17 @@ class EngineSession:
     def run(self, feeds: Mapping[str, Any]) -> dict[str, DeviceArray]:
         """Outputs by name, perhaps still being computed: reading them waits. Raises FeedError and BuildError."""
         with self._lock:
-            lane = self._by_sign.get(self._sign(feeds))
-            if lane is None or self._arena.generation != self._generation or len(feeds) != len(self._inputs):
+            graph = self._by_fingerprint.get(self._fingerprint(feeds))
+            if graph is None or self._arena.generation != self._generation or len(feeds) != len(self._inputs):
                 return self._run(feeds)
-            status = self._launch(lane.raw, self._stream)
+            status = self._launch(graph.raw, self._stream)
             if status[0]:
                 checked(status, "launching a graph")
-            self._runs = lane.used = self._runs + 1
-            return lane.outputs.copy()
+            self._runs = graph.used = self._runs + 1
+            return graph.outputs.copy()
 
     def put(self, feeds: Mapping[str, Any]) -> dict[str, DeviceArray]:
-        """Copies of the feeds in device memory, which the arrays returned own, to be run many times.
-
-        Some of the inputs will do.
-        """
+        """Copies of the feeds, of some or all inputs, in device memory, which the arrays returned own."""
         with self._lock:
             self._check_open()
             with self._arena.active():
@@ -126,7 +119,7 @@ class EngineSession:
             self._check_open()
             with self._arena.active():
                 shapes, fit, addresses = self._ready(self._views(feeds))
-                execution = self._shaped(Execution(self._engine, self._arena, fit.profile), shapes, addresses)
+                execution = self._bound(Execution(self._engine, self._arena, fit.profile), shapes, addresses)
                 return layer_times(self._engine, execution, self._arena.stream, runs)
 
     def close(self) -> None:
@@ -142,11 +135,11 @@ class EngineSession:
 
     # --- a call that is not known yet ----------------------------------------------------------------------------
 
-    def _sign(self, feeds: Mapping[str, Any]) -> Any:
+    def _fingerprint(self, feeds: Mapping[str, Any]) -> Any:
         """What tells these feeds from others, None where they cannot be told without a look."""
-        signers = self._signers
+        readers = self._fingerprinters
         try:
-            return tuple([signers[type(array := feeds[name])](array) for name in self._inputs])
+            return tuple([readers[type(array := feeds[name])](array) for name in self._inputs])
         except KeyError:  # a type seen for the first time, or a name that is missing
             return None
 
@@ -156,62 +149,35 @@ class EngineSession:
             views = self._views(feeds)
             shapes, fit, addresses = self._ready(views)
             outputs = self._tensors.outputs(fit, self._wanted)
-            lane = self._start(shapes, fit, addresses, outputs)
-            if lane is not None and addresses == tuple(v.ptr for v in views):
-                self._remember(lane, feeds, views)
+            graph = self._start(shapes, fit, addresses, outputs)
+            if graph is not None and addresses == tuple(v.ptr for v in views):
+                self._remember(graph, feeds, views)
             return outputs
 
     def _views(self, feeds: Mapping[str, Any], some: bool = False) -> list[View]:
-        """What each input is given, in the engine's order; with `some`, only of those that are given anything."""
-        for name in feeds:
-            if name not in self._inputs:
-                raise FeedError(f"{self._engine.name} has no input '{name}'", nearest(name, self._inputs))
-        views = []
-        for spec in self._engine.inputs:
-            if spec.name not in feeds:
-                if some:
-                    continue
-                raise FeedError(f"input '{spec.name}' is missing", f"the engine takes {', '.join(self._inputs)}")
-            array = feeds[spec.name]
-            views.append(view_of(spec, array, self._arena.device))
-            if type(array) not in self._signers:
-                self._signers[type(array)] = signer_of(array)
+        """See `views_of`; types of arrays that come for the first time are learned."""
+        views = views_of(feeds, self._engine, self._arena.device, some)
+        for array in feeds.values():
+            if type(array) not in self._fingerprinters:
+                self._fingerprinters[type(array)] = fingerprint_of(array)
         return views
 
     def _ready(self, views: Sequence[View]) -> tuple[Shapes, Fit, tuple[int, ...]]:
-        """The inputs in place and room for the outputs; lanes that were recorded with other memory are gone."""
+        """The inputs in place and room for the outputs; graphs that were recorded with other memory are gone."""
         if self._arena.generation != self._generation:
             self._forget_graphs()
             self._generation = self._arena.generation
         shapes = tuple(v.shape for v in views)
-        fit = self._fit(shapes)
+        fit = self._executions.fit(shapes)
         addresses = self._tensors.place(views)
         if not self._tensors.fit(fit):
             self._forget_graphs()
-            execution = self._execution(fit.profile)
+            execution = self._executions.of(fit.profile)
             execution.shape(self._profiles.ranges[fit.profile].most)
             self._tensors.grow(fit, execution.outputs())
         return shapes, fit, addresses
 
-    def _fit(self, shapes: Shapes) -> Fit:
-        fit = self._fits.get(shapes)
-        if fit is None:
-            profile = self._profiles.index(shapes)
-            execution = self._execution(profile)
-            execution.shape(shapes)
-            fit = Fit(profile, execution.outputs())
-            if len(self._fits) >= _SHAPES:
-                del self._fits[next(iter(self._fits))]
-            self._fits[shapes] = fit
-        return fit
-
-    def _execution(self, profile: int) -> Execution:
-        """The context for calls that come once."""
-        if profile not in self._executions:
-            self._executions[profile] = Execution(self._engine, self._arena, profile)
-        return self._executions[profile]
-
-    def _shaped(self, execution: Execution, shapes: Shapes, addresses: tuple[int, ...]) -> Execution:
+    def _bound(self, execution: Execution, shapes: Shapes, addresses: tuple[int, ...]) -> Execution:
         execution.shape(shapes)
         execution.bind((*addresses, *self._tensors.output_addresses))
         return execution
@@ -221,53 +187,46 @@ class EngineSession:
     def _start(
         self, shapes: Shapes, fit: Fit, addresses: tuple[int, ...], outputs: dict[str, DeviceArray]
     ) -> CapturedGraph | None:
-        """Start this call; the lane it took or made, if any."""
+        """Start this call; the graph it took or made, if any."""
         key = shapes, addresses
-        lane = self._lanes.find(key)
-        if lane is not None:
-            checked(self._launch(lane.raw, self._stream), "launching a graph")
-        elif self._lanes.comes_again(key):
-            lane = self._record(key, fit, outputs)
-        if lane is None:
-            self._shaped(self._execution(fit.profile), shapes, addresses).enqueue(self._arena.stream.handle)
+        graph = self._graphs.find(key)
+        if graph is not None:
+            checked(self._launch(graph.raw, self._stream), "launching a graph")
+        elif self._graphs.comes_again(key):
+            graph = self._record(key, fit, outputs)
+        if graph is None:
+            self._bound(self._executions.of(fit.profile), shapes, addresses).enqueue(self._arena.stream.handle)
             return None
-        self._runs = lane.used = self._runs + 1
-        return lane
+        self._runs = graph.used = self._runs + 1
+        return graph
 
     def _record(self, key: Key, fit: Fit, outputs: dict[str, DeviceArray]) -> CapturedGraph | None:
-        """A lane for a key, this call being its first run; None where it cannot be had, which `notes` then say."""
+        """A graph for a key, this call being its first run; None where it cannot be had, which `notes` then say."""
         stream, capturing = self._arena.stream, self._arena.capturing
         try:
-            execution = self._shaped(Execution(self._engine, self._arena, fit.profile, lasting=True), *key)
+            execution = self._bound(Execution(self._engine, self._arena, fit.profile, lasting=True), *key)
             execution.enqueue(stream.handle)  # the answer of this call; a first run also does what cannot be recorded
             stream.wait()
-            graph = capture(capturing, lambda: execution.enqueue(capturing.handle))
+            captured = capture(capturing, lambda: execution.enqueue(capturing.handle))
         except BuildError as e:
-            self._not_recorded(key, e)
+            shapes = ", ".join(f"'{n}' {s}" for n, s in zip(self._inputs, key[0], strict=True))
+            self.notes += [f"{self._engine.name}: {note}" for note in self._graphs.not_captured(key, shapes, e.fact)]
             return None
-        lane = CapturedGraph(key, execution, graph, outputs.copy(), graph.raw)
-        self._lanes.add(lane)
-        return lane
+        graph = CapturedGraph(key, execution, captured, outputs.copy(), captured.raw)
+        self._graphs.add(graph)
+        return graph
 
-    def _not_recorded(self, key: Key, error: BuildError) -> None:
-        self._lanes.failed.add(key)
-        shapes = ", ".join(f"'{n}' {s}" for n, s in zip(self._inputs, key[0], strict=True))
-        self.notes.append(f"{self._engine.name}: no CUDA graph for {shapes}, which run without: {error.fact}")
-        if len(self._lanes.failed) >= FAILURES:
-            self._lanes.limit = 0
-            self.notes.append(f"{self._engine.name}: no more CUDA graphs are tried, {FAILURES} could not be recorded")
-
-    def _remember(self, lane: CapturedGraph, feeds: Mapping[str, Any], views: Sequence[View]) -> None:
-        """Feeds like these find their lane at once, unless another stream has to be waited for each time."""
-        sign = self._sign(feeds)
+    def _remember(self, graph: CapturedGraph, feeds: Mapping[str, Any], views: Sequence[View]) -> None:
+        """Feeds like these find their graph at once, unless another stream has to be waited for each time."""
+        fingerprint = self._fingerprint(feeds)
         ordered = all(self._arena.stream.ordered_with(v.stream) for v in views)
-        if ordered and None not in sign and sign not in self._by_sign:
-            self._lanes.sign(lane, sign)
+        if ordered and None not in fingerprint and fingerprint not in self._by_fingerprint:
+            self._graphs.fingerprint(graph, fingerprint)
 
     def _forget_graphs(self) -> None:
-        if len(self._lanes):
+        if len(self._graphs):
             self._arena.stream.wait()  # what still runs uses their contexts
-            self._lanes.clear()
+            self._graphs.clear()
 
     def _check_open(self) -> None:
         if self._closed or self._arena.closed:
@@ -282,10 +241,10 @@ class EngineSession:
         self.close()
 
 
-def _free(arena: Arena, lanes: CapturedGraphs, executions: dict[int, Execution], tensors: Tensors) -> None:
+def _free(arena: Arena, graphs: CapturedGraphs, executions: Executions, tensors: Tensors) -> None:
     if not arena.closed:
         # unchecked: a fault on the device was raised where it happened, and all must be freed nevertheless
         load().cudaStreamSynchronize(arena.stream.raw)
-    lanes.clear()
+    graphs.clear()
     executions.clear()
     tensors.close()

@@ -564,7 +564,7 @@ def test_without_a_convolution_to_prefer_what_is_held_is_an_obligation(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "autovoice.backends.tensorrt.calibrators.held_nodes", lambda *_: ({"up": "float16"}, {"up"}, {"exp"})
+        "autovoice.backends.tensorrt.calibrators.float_nodes", lambda *_: ({"up": "float16"}, {"up"}, {"exp"})
     )
     build.change(implicit=IMPLICIT | {"prefer_int8": True}).calibrate()
     assert build.layers() == {"up": "HALF"}  # a product that is no convolution is left to the builder
@@ -573,7 +573,7 @@ def test_without_a_convolution_to_prefer_what_is_held_is_an_obligation(
 
 
 def test_nothing_held_needs_no_obligation(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autovoice.backends.tensorrt.calibrators.held_nodes", lambda *_: ({}, set(), set()))
+    monkeypatch.setattr("autovoice.backends.tensorrt.calibrators.float_nodes", lambda *_: ({}, set(), set()))
     build.calibrate()
     assert not build.config.get_flag(build.trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
 

@@ -82,7 +82,7 @@ def test_another_address_is_another_graph(cuda: FakeCuda, trt: FakeTensorRT) -> 
         for feeds, value in ((one, 2), (other, 4), (other, 4), (one, 2)):
             assert (session.run(feeds)["y"].numpy() == value).all()
         assert _launches(cuda) == 4
-        assert len(session._lanes) == 2
+        assert len(session._graphs) == 2
 
 
 def test_outputs_that_grow_void_graphs(cuda: FakeCuda, trt: FakeTensorRT) -> None:

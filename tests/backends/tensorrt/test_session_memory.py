@@ -36,10 +36,10 @@ def test_a_thousand_lengths_are_bounded(cuda: FakeCuda, trt: FakeTensorRT) -> No
         io = 2 * 4 * MOST  # an input and an output at the profile's greatest size, and no more
         assert cuda.peak <= 1024 + io
         assert cuda.pinned_bytes <= 2 * 1.5 * (4 * MOST + 256)
-        assert len(session._fits) <= 256
-        assert len(session._lanes) <= 8
-        assert len(cuda.executables) == len(session._lanes)
-        assert len(session._by_sign) == 0  # arrays of the host are looked at each time
+        assert len(session._executions._fits) <= 256
+        assert len(session._graphs) <= 8
+        assert len(cuda.executables) == len(session._graphs)
+        assert len(session._by_fingerprint) == 0  # arrays of the host are looked at each time
 
 
 def test_buffers_grow_seldom(cuda: FakeCuda, trt: FakeTensorRT) -> None:
