@@ -240,24 +240,20 @@ class InputsFields(TypedDict):
 # -- what of a component to leave out --------------------------------------------------------------------------
 
 
-class DownstreamField(TypedDict):
-    """A component between the one that is quantized and the pipeline's outputs."""
-
-    reads: Mapping[str, SentPort]
-    outputs: Mapping[str, OutputField]
-
-
 class TrialFields(LowerFields):
     outputs: Mapping[str, OutputField]
 
 
 class SensitivityFields(TrialFields):
-    """`op_types`: of nodes to be tried; `limit`: on how many samples; `pipeline_outputs`: wires to be compared."""
+    """`op_types`: of nodes to be tried; `limit`: on how many samples; `pipeline_outputs`: wires to be compared.
+
+    `downstream`: components between the one that is quantized and these outputs, run as for their activations.
+    """
 
     reads: Mapping[str, SentPort]
     op_types: Sequence[str]
     limit: int
-    downstream: Mapping[str, DownstreamField]
+    downstream: Mapping[str, ActivationsFields]
     pipeline_outputs: Sequence[str]
 
 

@@ -14,7 +14,7 @@ from autovoice.plan.rules.verify import audio_of, exports, gates
 from autovoice.spec import Component
 
 if TYPE_CHECKING:
-    from autovoice.steps.fields import DownstreamField, SearchFields, SensitivityFields, TrialFields
+    from autovoice.steps.fields import ActivationsFields, SearchFields, SensitivityFields, TrialFields
 
 #: samples on which each node is tried
 LIMIT = 4
@@ -88,7 +88,7 @@ def downstream(graph: Graph, c: Component) -> list[Component]:
     return [o for o in graph.components if o.name in reached and o.name != c.name]
 
 
-def _downstream(graph: Graph, d: Component, c: Component) -> DownstreamField:
+def _downstream(graph: Graph, d: Component, c: Component) -> ActivationsFields:
     return {"reads": sample_reads(graph, d, c.calibration), "outputs": outputs_of(d)}
 
 
