@@ -29,8 +29,6 @@ from autovoice.spec.fields import (
 )
 from autovoice.spec.ports import OutputField, Port, SentPort, TensorField
 
-# -- a component as ONNX, and its reference ------------------------------------------------------------------
-
 
 class DeclaredFields(TypedDict):
     """Inputs and outputs as declared, outputs also in the order of forward; formulas of derived dims among them."""
@@ -76,9 +74,6 @@ class FuseFields(TypedDict):
     outputs: Mapping[str, OutputField]
 
 
-# -- calibration -----------------------------------------------------------------------------------------------
-
-
 class SamplesFields(TypedDict):
     """`component` "" is the whole pipeline. `symbols` are all dims of the inputs, `formulas` those of derived ones."""
 
@@ -97,6 +92,8 @@ class CoverageFields(TypedDict):
 
 
 class ActivationsFields(TypedDict):
+    """A component run on what others send."""
+
     reads: Mapping[str, SentPort]
     outputs: Mapping[str, OutputField]
 
@@ -128,9 +125,6 @@ class RangesCalibratorFields(TypedDict):
 
 class MethodsFields(TypedDict):
     patterns: Sequence[str]
-
-
-# -- a graph in its precision, and an engine -------------------------------------------------------------------
 
 
 class LowerFields(TypedDict):
@@ -170,33 +164,28 @@ class BuildFields(TypedDict):
     trace: NotRequired[Mapping[str, int]]
 
 
-# -- engines measured ------------------------------------------------------------------------------------------
-
-
-class RaceFields(TypedDict):
+class RaceFields(ActivationsFields):
     """`precisions`: of the build and of the one it is timed against; `type`: the first one's compute type."""
 
     backend: LoaderField
     precisions: Sequence[str]
     type: str
-    reads: Mapping[str, SentPort]
-    outputs: Mapping[str, OutputField]
     choose: bool
     machine: str
 
 
-class VerifyFields(TypedDict):
-    """`references`: who holds what each output is compared with. `audio`: sample rates of waveforms, by wire.
+class GatedFields(TypedDict):
+    """`references`: who holds what each output is compared with. `audio`: sample rates of waveforms, by wire."""
 
-    `gates_of` and `about_of`: by precision, where the engine was chosen among two.
-    """
-
-    backend: LoaderField
-    reads: Mapping[str, SentPort]
-    outputs: Mapping[str, OutputField]
     references: Mapping[str, SentPort]
     gates: Mapping[str, float]
     audio: Mapping[str, int]
+
+
+class VerifyFields(ActivationsFields, GatedFields):
+    """`gates_of` and `about_of`: by precision, where the engine was chosen among two."""
+
+    backend: LoaderField
     about: AboutField
     gates_of: NotRequired[Mapping[str, Mapping[str, float]]]
     about_of: NotRequired[Mapping[str, AboutField]]
@@ -223,21 +212,15 @@ class LatencyFields(TypedDict):
     machine: str
 
 
-class EndToEndFields(TypedDict):
+class EndToEndFields(GatedFields):
     components: Mapping[str, LinkField]
-    references: Mapping[str, SentPort]
-    gates: Mapping[str, float]
     about: Mapping[str, AboutField]
-    audio: Mapping[str, int]
 
 
 class InputsFields(TypedDict):
     tensors: Mapping[str, ExampleField]
     dims: Mapping[str, DimField]
     seed: int
-
-
-# -- what of a component to leave out --------------------------------------------------------------------------
 
 
 class TrialFields(LowerFields):
@@ -257,11 +240,8 @@ class SensitivityFields(TrialFields):
     pipeline_outputs: Sequence[str]
 
 
-class SearchFields(TrialFields):
+class SearchFields(TrialFields, GatedFields):
     """`evaluations`: how many policies are measured at most."""
 
     reads: Mapping[str, SentPort]
-    references: Mapping[str, SentPort]
-    gates: Mapping[str, float]
-    audio: Mapping[str, int]
     evaluations: int
