@@ -87,6 +87,11 @@ def build_spec(
     return BuildSpec(PipelineSpec("toy", external, outputs), {d.name: d for d in dims}, components, targets)
 
 
+def sent(role: str, wire: str) -> dict[str, str]:
+    """A port whose values another step has written."""
+    return {"role": role, "wire": wire}
+
+
 def graph_of(*components: Component, **parts: Any) -> Graph:
     return build_graph(build_spec(*components, **parts))
 

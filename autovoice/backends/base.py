@@ -1,38 +1,31 @@
 """The backend protocol: at most three methods between a lowered ONNX file and answers.
 
-A manifest names a backend by its name alone, and the name is looked up here: among the modules of this package,
-then among the entry points of the group `autovoice.backends`. A manifest can therefore not make anyone import
-what is not installed as a backend; what an engine itself would import is for its reader to allow (`RunsCode`).
+A configuration names its class by `_target_`, made with its `options`, and its environment function by `environment`.
 """
 
 from __future__ import annotations
 
-import importlib
-import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from importlib.metadata import entry_points
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 
 import numpy as np
 
 from autovoice.backends.engine import Engine
 from autovoice.errors import (
-    ArtefactError,
     AutovoiceError,
     BuildError,
-    ConfigError,
     EngineError,
-    Fault,
     FeedError,
     first_line,
-    nearest,
     wants_memory,
 )
-from autovoice.spec.registry import GROUP, MODULE, shipped
+
+if TYPE_CHECKING:
+    from autovoice import spec
+    from autovoice.backends.build import BuildRequest, Delivered
 
 T = TypeVar("T")
 
@@ -54,16 +47,26 @@ class Session(Protocol):
 
     memory: str
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]: ...
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs that it was loaded for, in that order, of the declared dtypes; may be called by several threads.
+
+        `feeds` has every input, checked against the declaration (`run_error` words what the tool raises). Raises
+        FeedError for arrays that it cannot take, EngineError or BuildError for what goes wrong while it runs.
+        """
+        ...
+
     def put(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
-        """The feeds, of some or all inputs, in the session's own memory, to be run many times."""
+        """The feeds, of some or all inputs, in the session's own memory, to be run many times. Raises as `run` does."""
         ...
 
     def wait(self) -> None:
-        """Until everything that `run` has started is done."""
+        """Until everything that `run` has started is done. Raises EngineError or BuildError for what failed in it."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free the engine. Twice is harmless; a later `run` raises BuildError."""
+        ...
+
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -100,72 +103,64 @@ class Shared:
 
 
 class Backend(Protocol):
-    """Made with the `options` of its YAML; where a session is loaded, also with those under `session`."""
+    """A class found by its name among entry points of the group `autovoice.backends`, so that folders can name it.
 
-    #: file name suffix of an engine
+    Its code and the distributions that this imports are part of what an engine depends on. A backend some of whose
+    engines hold or name code also has `code_in` (see `RunsCode`).
+    """
+
+    #: what the name of an engine's file ends in, with its dot: ".onnx"
     suffix: str
 
-    def __init__(self, options: Mapping[str, Any]) -> None: ...
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        """Imports no tool where that takes long: it is made for every build and every load.
 
-    def engine_from_onnx(self, model: Path, engine: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Write `engine`; return {"file": {dtype: nodes}, …}, the precision really delivered.
+        `options` are those of its YAML and of the component; to load, also those under `session`. A folder from
+        elsewhere may bring any: raises BuildError, `backend.options.<key>: …`, for one it does not know, of another
+        type, or out of range.
+        """
+        ...
 
-        Files it needs beside it begin with the engine's name, and stand under "beside". Raises BuildError in the
-        tool's own words.
+    def engine_from_onnx(self, request: BuildRequest) -> Delivered:
+        """Write `request.engine`, and files beside it as far as it needs any; say what it computes in.
+
+        Runs in a worker process; what it prints goes to the step's log. Raises BuildError in the tool's own words, or
+        PrecisionError where the tool delivers another type than `request.precision` asks. A quantized precision whose
+        `model` has nodes in its type, and an engine without any, fails afterwards.
         """
         ...
 
     def session_from_engine(self, engine: Engine, outputs: tuple[str, ...], shared: Shared | None = None) -> Session:
-        """Load an engine, its outputs in this order. Raises BuildError rather than fall back to anything."""
+        """Load an engine, its outputs in this order; sessions with the same `shared` may have a stream in common.
+
+        `engine` is a file of a build or of a published folder, read through `os.fspath(engine)` or `read_bytes()`; with
+        `gated_by`, also the ONNX file of another backend's engine. Raises BuildError rather than fall back to anything,
+        ArtefactError for a file that is not what was written, MismatchError for an engine of another machine.
+        """
         ...
 
 
-def backend_from_target(target: str, options: Mapping[str, Any]) -> Backend:
-    """The backend class of a configuration, made."""
-    module, _, name = target.rpartition(".")
-    try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as e:
-        raise ConfigError(
-            [Fault("backend._target_", f"'{target}' cannot be imported: {e}", "package.module.Class")]
-        ) from e
-    return cast(Backend, cls(options))
+class Environment(Protocol):
+    """The function that a backend's YAML names under `environment`: what its engines depend on beside their graph.
 
-
-@contextmanager
-def session_of(
-    backend: Mapping[str, Any], built: Path, outputs: Iterable[str], shared: Shared | None = None
-) -> Iterator[Session]:
-    """The engine in a build's folder, loaded by the backend of the same record; no build uses its GPU meanwhile.
-
-    Under "file" the record may name another file of that folder.
+    Called while a build is planned, once for each backend and compute type; so it imports no tool, and takes no time.
     """
-    from autovoice.machine.sharing import gpu_shared  # locks of files, which no machine needs that only runs pipelines
 
-    options = {**backend["options"], **_built_with(built), **backend.get("session", {})}
-    made = backend_from_target(backend["target"], options)
-    engine = built / backend.get("file", f"engine{made.suffix}")
-    with ExitStack() as held:
-        held.enter_context(gpu_shared(alone=False))  # before loading, which uses the GPU too
-        try:
-            loaded = made.session_from_engine(engine, tuple(outputs), shared)
-        except (BuildError, ArtefactError) as e:
-            if "file" not in backend:
-                raise
-            raise BuildError(e.fact, "backend.gated_by=null builds engines that nothing holds against a gate") from e
-        with loaded as session:
-            if session.memory == HOST:
-                held.close()
-            yield session
+    def __call__(self, backend: spec.Backend, precision: str, /) -> Mapping[str, Any] | None:
+        """Plain data, which is part of the engine's key and stands in the manifest; None for nothing.
 
+        `precision` is a compute type: "float16". What it returns may be anything that JSON holds, as versions of tools
+        and names of GPUs; three keys mean something, all of them optional:
 
-def _built_with(built: Path) -> Mapping[str, Any]:
-    """The options that a build was made with in place of those asked for, because it crashed with these."""
-    from autovoice.plan.retries import backend_options
-    from autovoice.store.atomic import RECORD
+        "runs_here": False where this machine cannot run what it builds; nothing is measured here then, and with
+        `gated_by` the graphs that engines are made from are held against the gates. Not part of the key.
+        "implicit_int8": True where the tool itself can choose what to quantize (see `BuildRequest`).
+        "compute_capabilities": the GPUs that an engine is for, shown where it cannot run here.
 
-    record = built / RECORD
-    return backend_options(json.loads(record.read_bytes())["result"]) if record.exists() else {}
+        Raises BuildError for what cannot be built here, and for wrong options (`backend.options.<key>: …`); the fix
+        says what to choose instead.
+        """
+        ...
 
 
 def on_host(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
@@ -221,22 +216,3 @@ def timed_call(session: Session, feeds: Mapping[str, Array]) -> Callable[[], Non
         session.wait()
 
     return call
-
-
-def backend_from_name(name: str, options: Mapping[str, Any]) -> Backend:
-    """The installed backend of that name, made. Raises ArtefactError when there is none."""
-    if name in shipped():
-        try:
-            module = importlib.import_module(f"{GROUP}.{name}.{MODULE}")
-        except ImportError as e:  # its tool is not installed
-            fix = "autovoice task=doctor says what adds it"
-            raise ArtefactError(f"backend '{name}' cannot run here: {e}", fix) from e
-        return cast(Backend, module.BACKEND(options))
-    plugins = {e.name: e for e in entry_points(group=GROUP)}
-    if name not in plugins:
-        raise ArtefactError(f"backend '{name}' is not installed here", nearest(name, [*shipped(), *plugins]))
-    try:
-        made = plugins[name].load()
-    except (ImportError, AttributeError) as e:
-        raise ArtefactError(f"backend '{name}' cannot run here: {e}", f"{plugins[name].value} provides it") from e
-    return cast(Backend, made(options))

@@ -13,6 +13,7 @@ from autovoice.calibration.oddities import extrema
 from autovoice.dims.binding import Binder
 from autovoice.errors import AutovoiceError, CalibrationError, FeedError, choices, first_line
 from autovoice.spec import Dim
+from autovoice.spec.ports import SentPort, roles, sent
 from autovoice.store.hashing import uncached_sha256
 from autovoice.store.npz import read_npz, write_npz
 
@@ -114,17 +115,17 @@ def sample_files(folder: Path) -> list[str]:
 
 
 def sample_feeds(
-    reads: Mapping[str, list[str]], needs: Mapping[str, Path], shard: tuple[int, int] = (0, 1)
+    reads: Mapping[str, SentPort], needs: Mapping[str, Path], shard: tuple[int, int] = (0, 1)
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """One sample's file name and inputs at a time, by the component's own names, from whoever has or computed them.
 
     `shard` (i, n) takes every n-th sample from the i-th on.
     """
-    roles = sorted({role for role, _ in reads.values()})
-    for name in sample_files(needs[roles[0]])[shard[0] :: shard[1]]:
-        loaded = {role: read_npz(needs[role] / name) for role in roles}
-        for role, wire in reads.values():
-            if wire not in loaded[role]:
-                fix = f"it has {choices(loaded[role])}; the source must give every input that is read"
-                raise CalibrationError(f"calibration sample {name}: has no '{wire}'", fix)
-        yield name, {local: loaded[role][wire] for local, (role, wire) in reads.items()}
+    senders = roles(reads)
+    for name in sample_files(needs[senders[0]])[shard[0] :: shard[1]]:
+        loaded = {role: read_npz(needs[role] / name) for role in senders}
+        for port in reads.values():
+            if port["wire"] not in loaded[port["role"]]:
+                fix = f"it has {choices(loaded[port['role']])}; the source must give every input that is read"
+                raise CalibrationError(f"calibration sample {name}: has no '{port['wire']}'", fix)
+        yield name, sent(reads, loaded)

@@ -57,7 +57,8 @@ class Groups:
         with open_dict(self.config):
             self.config[f"_{group}"] = node  # inside the whole, so that its interpolations resolve
         try:
-            return _plain(self.config[f"_{group}"], f"{group}/{name}")
+            found: Mapping[str, Any] = _plain(self.config[f"_{group}"], f"{group}/{name}")
+            return found
         finally:
             with open_dict(self.config):
                 del self.config[f"_{group}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from autovoice.config.example import fitting, override, plain
 from autovoice.errors import Fault, nearest
@@ -48,9 +48,9 @@ class Reader:
         value = self.data.get(key)
         if value is None:
             if default is not _REQUIRED:
-                return default
+                return cast(T, default)
             self.fault(key, "is required", f"add `{key}:` ({_WORDS.get(kind, kind.__name__)})")
-            return _EMPTY[kind]
+            return cast(T, _EMPTY[kind])
         if kind is float and type(value) is int:
             value = float(value)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -60,7 +60,7 @@ class Reader:
             fix = ", or ".join(override(self.path(key), text) for text in instead)
             fix += unquoted(value) if kind is str else ""
             self.fault(key, f"must be {_WORDS.get(kind, 'a number')}, got {value!r}", fix)
-            return _EMPTY[kind] if required else default
+            return cast(T, _EMPTY[kind] if required else default)
         return value
 
     def raw(self, key: str) -> Any:

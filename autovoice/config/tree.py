@@ -165,7 +165,9 @@ def _check_key(where: str, event: yaml.ScalarEvent, frame: _Frame) -> None:
     """Names that YAML reads as something else than names."""
     if not frame.mapping or frame.items % 2 or not event.implicit[0]:
         return
-    tag = yaml.resolver.Resolver().resolve(yaml.ScalarNode, event.value, (True, False)) if _odd(event.value) else ""
+    tag = ""
+    if _odd(event.value):
+        tag = yaml.resolver.Resolver().resolve(yaml.ScalarNode, event.value, (True, False))  # type: ignore[no-untyped-call]
     if read := _KEY_OF.get(tag):
         shown = event.value or "''"
         fact = f"{where}: the key {shown} is read {read}, not as a name"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from autovoice.dims.expressions import evaluate, symbols
 from autovoice.errors import StepError
+
+if TYPE_CHECKING:
+    from autovoice.spec.fields import ExampleField
 
 
 def solved(free: Mapping[str, int], formulas: Mapping[str, str]) -> dict[str, int]:
@@ -30,7 +33,7 @@ def free_size(low: int, high: int, multiple: int, part: float) -> int:
     return int(low + multiple * round((high - low) * part / multiple))
 
 
-def draw(name: str, tensor: Mapping[str, Any], sizes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
+def draw(name: str, tensor: ExampleField, sizes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
     """Seeded values of a declared tensor, by its `example:`, else its default."""
     shape = [evaluate(axis, sizes) for axis in tensor["shape"]]
     dtype = np.dtype(tensor["dtype"])
@@ -52,7 +55,7 @@ def _draw(kind: str, value: Any, shape: list[int], rng: np.random.Generator) -> 
     if kind == "uniform":
         return rng.uniform(value[0], value[1], shape)
     if kind == "bernoulli":
-        return rng.random(shape) < value
+        return np.asarray(rng.random(shape) < value)
     if kind == "integers":
         return rng.integers(value[0], value[1], shape, endpoint=True)
     if kind == "cycle" and shape:  # real data, as often as fits, each row starting elsewhere

@@ -10,6 +10,7 @@ import ast
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import TypeGuard
 
 _FUNCTIONS: dict[str, Callable[..., object]] = {
     "min": min,
@@ -125,6 +126,6 @@ def evaluate(expr: str | int, env: Mapping[str, int]) -> int:
     return int(whole)
 
 
-def is_symbol(expr: str | int) -> bool:
+def is_symbol(expr: str | int) -> TypeGuard[str]:
     """True for a bare name such as `frames`."""
     return isinstance(expr, str) and expr.isidentifier()

@@ -86,7 +86,7 @@ def _run(job: Job, store: Store, work: Path) -> Record:
             raise StepError(fact, f"{why}; full traceback: {job.log}") from e
 
 
-def _result(job: Job, context: Context) -> dict[str, Any]:
+def _result(job: Job, context: Context[Any]) -> dict[str, Any]:
     try:
         result: dict[str, Any] = importlib.import_module(f"autovoice.steps.{job.kind}").run(context)
     except Exception:

@@ -159,7 +159,7 @@ def _stft_loss(x: np.ndarray, r: np.ndarray, n_fft: int, hop: int, window: int) 
 
 
 def _decibels(magnitudes: np.ndarray, floor_db: float) -> np.ndarray:
-    return 20 * np.log10(np.maximum(magnitudes, 10 ** (floor_db / 20)))
+    return np.asarray(20 * np.log10(np.maximum(magnitudes, 10 ** (floor_db / 20))))
 
 
 def _full_scale(signal: np.ndarray, n_fft: int, hop: int) -> np.ndarray:

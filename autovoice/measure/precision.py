@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import onnx
 
@@ -15,6 +15,9 @@ from autovoice.onnx_tools.guard import inferred
 from autovoice.onnx_tools.io import HEAVY, dtype_name
 from autovoice.onnx_tools.lowering.exclude import kept_nodes
 from autovoice.onnx_tools.lowering.policy import chosen_nodes
+
+if TYPE_CHECKING:
+    from autovoice.spec.fields import KeepField, QuantizeField
 
 #: what a quantized value is stored in → the compute type of whoever reads it
 QUANTIZED = {"int8": "int8", "uint8": "int8", "float8e4m3fn": "float8"}
@@ -66,9 +69,7 @@ def given_types(model: onnx.ModelProto) -> dict[str, str]:
     return {n.name: t for n, t in _typed_nodes(model) if t in _FLOATS and t != "float32"}
 
 
-def check_delivered(
-    path: Path, asked: str, keep: Mapping[str, Any], scope: str = "all", given: Collection[str] = ()
-) -> None:
+def check_delivered(path: Path, asked: str, keep: KeepField, scope: str = "all", given: Collection[str] = ()) -> None:
     """Raise PrecisionError unless every heavy node that is neither kept nor `given` in its type computes in `asked`.
 
     A graph without heavy nodes must compute in it somewhere, unless the `scope` of the precision is heavy nodes.
@@ -88,9 +89,7 @@ def check_delivered(
         raise PrecisionError(f"asked {asked}, but no node of the graph computes in it", "it is in float32 throughout")
 
 
-def check_quantized(
-    exported: Path, lowered: Path, asked: str, policy: Mapping[str, Any], keep: Mapping[str, Any]
-) -> None:
+def check_quantized(exported: Path, lowered: Path, asked: str, policy: QuantizeField, keep: KeepField) -> None:
     """Raise PrecisionError unless every node that the policy chooses, and no other, computes in `asked`."""
     chosen = set(chosen_nodes(onnx.load(exported), policy, keep))
     types = {n.name: t for n, t in _typed(lowered) if n.op_type in HEAVY}

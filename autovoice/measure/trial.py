@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -14,6 +14,9 @@ import onnx
 from autovoice.onnx_tools.lowering.policy import quantizable
 from autovoice.onnx_tools.ort import float_session
 from autovoice.spec import SNR_EQUAL
+
+if TYPE_CHECKING:
+    from autovoice.spec.fields import KeepField, QuantizeField, TargetField
 
 Feeds = Mapping[str, np.ndarray]
 Runner = Callable[[Feeds], dict[str, np.ndarray]]
@@ -28,8 +31,8 @@ class Trial:
 
     export: Path
     ranges: Path
-    lowering: Mapping[str, Any]
-    keep: Mapping[str, Any]
+    lowering: TargetField
+    keep: KeepField
     outputs: tuple[str, ...]
     work: Path
 
@@ -57,7 +60,7 @@ def runner(path: Path, outputs: tuple[str, ...]) -> Runner:
     return lambda feeds: dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
 
-def policy_of(model: onnx.ModelProto, nodes: Collection[str]) -> dict[str, Any]:
+def policy_of(model: onnx.ModelProto, nodes: Collection[str]) -> QuantizeField:
     """The policy that means exactly these nodes, by `nodes`: patterns would mean nodes called as another's weight."""
     types = {n.name: n.op_type for n in quantizable(model)}
     op_types = sorted({types[n] for n in nodes})

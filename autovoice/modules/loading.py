@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from hydra.errors import InstantiationException
@@ -18,15 +18,23 @@ from autovoice.modules.outputs import named_outputs
 from autovoice.modules.weights import fold_weight_norm, load_checkpoint
 from autovoice.spec import DTYPES
 
+if TYPE_CHECKING:
+    from autovoice.spec.fields import ModuleField
+
 TORCH_DTYPES = {"bool": torch.bool} | {n: getattr(torch, n) for n in DTYPES if n != "bool"}
 
 
-def load_module(fields: Mapping[str, Any], files: Mapping[str, Path]) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """The module in eval mode, weights loaded or seeded, weight norm folded; and how its weights came about."""
-    target, kwargs = fields["model"]["target"], fields["model"]["kwargs"]
-    torch.manual_seed(fields["seed"])
+def load_module(
+    made: ModuleField, inputs: Collection[str], files: Mapping[str, Path]
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """The module in eval mode, weights loaded or seeded, weight norm folded; and how its weights came about.
+
+    Raises ExportError, also where its forward does not take exactly these inputs.
+    """
+    target, kwargs = made["model"]["target"], made["model"]["kwargs"]
+    torch.manual_seed(made["seed"])
     try:
-        module = instantiate({"_target_": target, **kwargs}, _convert_="all")
+        found = instantiate({"_target_": target, **kwargs}, _convert_="all")
     except InstantiationException as e:
         cause, fix = e.__cause__ or e, "see `model:` of the component; its keys are the constructor's arguments"
         if isinstance(cause, AutovoiceError):  # a module of ours knows better what is missing
@@ -37,16 +45,15 @@ def load_module(fields: Mapping[str, Any], files: Mapping[str, Path]) -> tuple[t
         raise ExportError(
             f"{target}({_format_arguments(kwargs)}) cannot be made: {type(cause).__name__}: {_line(cause)}", fix
         ) from e
-    module = _plain(module, target)
-    weights: dict[str, Any] = {"seed": fields["seed"]}
-    if "checkpoint" in files:
-        c = fields["checkpoint"]
+    module = _plain(found, target)
+    weights: dict[str, Any] = {"seed": made["seed"]}
+    if (c := made["checkpoint"]) is not None:
         weights = {"checkpoint": files["checkpoint"].name} | load_checkpoint(
             module, files["checkpoint"], c["key"], c["prefix"], c["strict"]
         )
     fold_weight_norm(module)
     module = module.eval().requires_grad_(False)
-    _check_arguments(module, fields)
+    _check_arguments(module, target, inputs)
     return module, weights
 
 
@@ -99,8 +106,7 @@ def _check_present(target: str) -> None:
         raise ExportError(f"_target_ '{target}': {module} has no '{name}'", nearest(name, made))
 
 
-def _check_arguments(module: torch.nn.Module, fields: Mapping[str, Any]) -> None:
-    declared = fields.get("inputs") or fields["reads"]
+def _check_arguments(module: torch.nn.Module, target: str, declared: Collection[str]) -> None:
     parameters = inspect.signature(module.forward).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return
@@ -108,13 +114,13 @@ def _check_arguments(module: torch.nn.Module, fields: Mapping[str, Any]) -> None
     for name in declared:
         if name not in names:
             raise ExportError(
-                f"forward() of {fields['model']['target']} has no argument '{name}'",
+                f"forward() of {target} has no argument '{name}'",
                 f"inputs: {{<argument>: <wire>}}; {nearest(name, names)}",
             )
     required = {p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL}
     for name in sorted(required - set(declared)):
         raise ExportError(
-            f"forward() of {fields['model']['target']} needs '{name}', which is not in `inputs:`",
+            f"forward() of {target} needs '{name}', which is not in `inputs:`",
             f"declared: {', '.join(declared)}",
         )
 

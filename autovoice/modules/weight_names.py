@@ -73,7 +73,7 @@ def tied(state: State, wanted: Mapping[str, Tensor], path: Path) -> State:
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one, other)
+    return bool(one.shape == other.shape and torch.equal(one, other))
 
 
 def check_types(state: State, wanted: Mapping[str, Tensor], path: Path) -> None:

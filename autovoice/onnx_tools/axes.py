@@ -16,9 +16,10 @@ from autovoice.errors import ExportError, choices, nearest
 from autovoice.onnx_tools.formulas import check_formula
 from autovoice.onnx_tools.io import dtype_name
 from autovoice.onnx_tools.probe import Run
+from autovoice.spec.ports import TensorField
 
 Runs = Callable[[onnx.ModelProto], list[Run]]
-Declared = Mapping[str, Any]
+Declared = Mapping[str, TensorField]
 
 
 def name_axes(

@@ -47,7 +47,8 @@ HEAVY = (
 
 
 def dtype_name(elem_type: int) -> str:
-    return _DTYPES.get(elem_type, onnx.TensorProto.DataType.Name(elem_type).lower())
+    name: str = onnx.TensorProto.DataType.Name(elem_type)
+    return _DTYPES.get(elem_type, name.lower())
 
 
 def read(path: Path) -> onnx.ModelProto:

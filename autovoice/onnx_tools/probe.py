@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 
 from autovoice.dims.expressions import ExprError, evaluate, symbols
 from autovoice.onnx_tools.ort import plain_session, run_briefly
+
+if TYPE_CHECKING:
+    from autovoice.spec.ports import TensorField
 
 Arrays = dict[str, np.ndarray]
 Sizes = dict[str, int]
@@ -23,8 +26,8 @@ _ALIKE = (1, 2, 3, 4, 8, 16)
 class Probe:
     """Declared inputs and outputs {name: {dtype, shape}}, the sizes to trace with, and formulas of derived dims."""
 
-    inputs: Mapping[str, Any]
-    outputs: Mapping[str, Any]
+    inputs: Mapping[str, TensorField]
+    outputs: Mapping[str, TensorField]
     trace: Mapping[str, int]
     formulas: Mapping[str, str]
 

@@ -41,7 +41,8 @@ class EngineAccount:
     @property
     def delivered(self) -> Mapping[str, Any]:
         """What the tool says of the precision that is in it."""
-        return self.record.result["delivered"]
+        delivered: Mapping[str, Any] = self.record.result["delivered"]
+        return delivered
 
     @property
     def file(self) -> str:
@@ -50,7 +51,7 @@ class EngineAccount:
     @property
     def stored(self) -> str:
         """The name of its file in the store."""
-        return self.record.result["engine"]
+        return str(self.record.result["engine"])
 
     @property
     def size(self) -> int:
@@ -75,7 +76,8 @@ class EngineAccount:
     @property
     def environment(self) -> Mapping[str, Any] | None:
         """What its backend says that it depends on: versions, GPU."""
-        return self.record.inputs["fields"].get("environment")
+        environment: Mapping[str, Any] | None = self.record.inputs["fields"].get("environment")
+        return environment
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,8 @@ def delivered(account: ComponentAccount) -> str:
 def delivered_of(engine: EngineAccount) -> str:
     """The same of one engine: how much of it computes in what was asked for."""
     v, found = engine.variant, engine.delivered
-    kind, unit = ("heavy", "Conv/MatMul") if v.quantized else ("file", found.get("unit", "nodes"))
-    counts = found.get(kind, found["file"])
+    heavy = found.get("heavy") if v.quantized else None
+    counts, unit = (found["file"], found.get("unit", "nodes")) if heavy is None else (heavy, "Conv/MatMul")
     every, precision = sum(counts.values()), v.precision
     if v.component.prequantized:  # whatever was asked, it is what it was
         types = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
@@ -63,7 +63,7 @@ def delivered_of(engine: EngineAccount) -> str:
         return f"fp32 {counts.get('float32', 0)}/{every} {unit}, {precision.name} allowed"
     by_builder = "quantized_by" in found and counts  # which may choose none
     if v.quantized and precision.type not in counts and not by_builder:
-        return f"nothing of its {every} Conv/MatMul to quantize" if counts else "nothing to quantize"
+        return f"nothing of its {every} {unit} to quantize" if counts else "nothing to quantize"
     return f"{precision.name} {counts.get(precision.type, 0)}/{every} {unit}"
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autovoice.backends.base import Backend, Session, Shared, backend_from_name
+from autovoice.backends.base import Backend, Session, Shared
+from autovoice.backends.registry import backend_from_name
 from autovoice.errors import ArtefactError, BuildError, StaleError, TrustError
 from autovoice.runtime.folder import BuiltFolder
 from autovoice.runtime.manifest import NAME, fallback_in

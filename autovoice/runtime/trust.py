@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from autovoice.backends.base import backend_from_name
 from autovoice.backends.engine import RunsCode
+from autovoice.backends.registry import backend_from_name
 from autovoice.errors import ArtefactError, BuildError, TrustError
 from autovoice.runtime.folder import BuiltFolder
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autovoice.calibration.samples import sample_feeds
 from autovoice.errors import CalibrationError
 from autovoice.onnx_tools.ort import float_session
+from autovoice.spec.ports import by_wire
 from autovoice.steps.context import Context
 from autovoice.store.npz import write_npz
 
+if TYPE_CHECKING:
+    from autovoice.steps.fields import ActivationsFields
 
-def run(context: Context) -> dict[str, Any]:
+
+def run(context: Context[ActivationsFields]) -> dict[str, Any]:
     """Write one npz of outputs a sample, by wire, computed in float32."""
     outputs = context.fields["outputs"]
     session = float_session(context.needs["export"] / "model.onnx")
@@ -21,8 +25,7 @@ def run(context: Context) -> dict[str, Any]:
             values = session.run(list(outputs), feeds)
         except Exception as e:  # onnxruntime raises a class of its own per status code, all plain Exceptions
             raise CalibrationError(f"sample {name}: the model cannot run it", str(e).splitlines()[0]) from e
-        got = dict(zip(outputs, values, strict=True))
         with open(context.out / name, "wb") as file:
-            write_npz(file, {outputs[local]["wire"]: value for local, value in got.items()})
+            write_npz(file, by_wire(outputs, dict(zip(outputs, values, strict=True))))
         count += 1
     return {"samples": count}

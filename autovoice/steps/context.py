@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+#: one of `autovoice.steps.fields`
+Fields = TypeVar("Fields", bound=Mapping[str, Any], covariant=True)
 
 
 @dataclass(frozen=True)
-class Context:
+class Context(Generic[Fields]):
     """A step's fields, the folders of what it needs by role, its files by name, and the folder to write into.
 
     `caches` is a folder that outlives the step, for what saves time and changes nothing.
     """
 
-    fields: Mapping[str, Any]
+    fields: Fields
     needs: Mapping[str, Path]
     files: Mapping[str, Path]
     out: Path

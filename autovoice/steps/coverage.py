@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autovoice.calibration.samples import entries_of
 from autovoice.dims.solving import sizes_of
 from autovoice.errors import CalibrationError
 from autovoice.steps.context import Context
 
+if TYPE_CHECKING:
+    from autovoice.steps.fields import CoverageFields
 
-def run(context: Context) -> dict[str, Any]:
+
+def run(context: Context[CoverageFields]) -> dict[str, Any]:
     """{"samples", "coverage": {dim: {seen: [smallest, largest], profile: [min, max]}}, "notes"}."""
     fields = context.fields
     folder = context.needs["samples"]
@@ -37,7 +40,7 @@ def _uncovered(coverage: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _check_inside(sample: str, dim: str, size: int, fields: Mapping[str, Any]) -> None:
+def _check_inside(sample: str, dim: str, size: int, fields: CoverageFields) -> None:
     d = fields["dims"][dim]
     if d["min"] <= size <= d["max"]:
         return

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from autovoice.backends.base import Shared, naming, on_host, read_by, session_of
+from autovoice.backends.base import Shared, naming, on_host, read_by
+from autovoice.backends.loading import session_of
+from autovoice.measure.advice import end_to_end_advice
 from autovoice.measure.parity import largest_input
-from autovoice.steps.advice import end_to_end_advice
+from autovoice.measure.points import POINTS, feeds_at, load_point
+from autovoice.spec.ports import by_name, by_wire
 from autovoice.steps.context import Context
-from autovoice.steps.points import POINTS, load_point
 from autovoice.steps.verify import Known, judge, judged, notes_on, parities, trained
 
+if TYPE_CHECKING:
+    from autovoice.steps.fields import EndToEndFields
 
-def run(context: Context) -> dict[str, Any]:
+
+def run(context: Context[EndToEndFields]) -> dict[str, Any]:
     """Parity of the pipeline's outputs at each point. Raises GateError."""
     fields = context.fields
     shapes = {o["wire"]: o["shape"] for c in fields["components"].values() for o in c["outputs"].values()}
@@ -30,11 +35,9 @@ def run(context: Context) -> dict[str, Any]:
             known = Known(shapes, audio, largest_input(wires.values()), half)
             for name, c, session in sessions:
                 with naming(name):
-                    got = session.run(read_by(session, {local: wires[wire] for local, wire in c["inputs"].items()}))
-                wires |= {c["outputs"][local]["wire"]: value for local, value in got.items()}
-            reference = {}
-            for wire, name in fields["outputs"].items():
-                reference[wire] = load_point(context.needs[f"reference:{name}"], point)[wire]
+                    got = session.run(read_by(session, by_name(c["inputs"], wires)))
+                wires |= by_wire(c["outputs"], got)
+            reference = feeds_at(point, fields["references"], context.needs)
             report[point] = parities(on_host({w: wires[w] for w in reference}), reference, point, known)
     judge(report, fields["gates"], end_to_end_advice(fields["about"]))
     untrained = sorted(fields["audio"].keys() - audio.keys())

@@ -7,10 +7,10 @@ import hashlib
 import re
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -28,12 +28,15 @@ from autovoice.onnx_tools.probe import Probe
 from autovoice.onnx_tools.simplify import simplified
 from autovoice.steps.context import Context
 
+if TYPE_CHECKING:
+    from autovoice.steps.fields import ExportFields, ImportOnnxFields
 
-def run(context: Context) -> dict[str, Any]:
+
+def run(context: Context[ExportFields]) -> dict[str, Any]:
     """Write model.onnx."""
     fields = context.fields
-    module, weights = load_module(fields, context.files)
-    feeds = trace_inputs(fields)
+    module, weights = load_module(fields, fields["inputs"], context.files)
+    feeds = trace_inputs(fields["inputs"], fields["trace"])
     outputs = call(module, feeds, fields["output_order"])
     check_outputs(outputs, fields)
     with flattened(module):
@@ -113,7 +116,7 @@ def _identity(array: np.ndarray) -> tuple[tuple[int, ...], bytes]:
     return array.shape, hashlib.sha256(np.ascontiguousarray(array).data).digest()
 
 
-def check_outputs(outputs: Mapping[str, torch.Tensor], fields: Mapping[str, Any]) -> None:
+def check_outputs(outputs: Mapping[str, torch.Tensor], fields: ImportOnnxFields) -> None:
     """What forward really returned against what is declared; formulas are checked on the exported graph."""
     for name, tensor in outputs.items():
         declared = fields["outputs"][name]
@@ -134,7 +137,7 @@ def check_outputs(outputs: Mapping[str, torch.Tensor], fields: Mapping[str, Any]
 
 
 def exported(
-    module: torch.nn.Module, feeds: Mapping[str, torch.Tensor], names: list[str], fields: Mapping[str, Any]
+    module: torch.nn.Module, feeds: Mapping[str, torch.Tensor], names: list[str], fields: ExportFields
 ) -> onnx.ModelProto:
     """The dynamo exporter's graph. Raises ExportError with advice where the cause is known."""
     dims: dict[str, Any] = {}
@@ -159,7 +162,7 @@ def exported(
     return program.model_proto
 
 
-def _dynamic(shape: list[Any], dims: dict[str, Any]) -> dict[int, Any]:
+def _dynamic(shape: Sequence[str | int], dims: dict[str, Any]) -> dict[int, Any]:
     """One named Dim per distinct symbolic axis, without bounds: profiles belong to engines, not to exports."""
     axes = {}
     for i, axis in enumerate(shape):
@@ -214,6 +217,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _sizes(fields: Mapping[str, Any]) -> str:
+def _sizes(fields: ImportOnnxFields) -> str:
     used = {s for t in fields["inputs"].values() for axis in t["shape"] for s in symbols(axis)}
     return ", ".join(f"{n}={fields['trace'][n]}" for n in sorted(used)) or "fixed sizes"

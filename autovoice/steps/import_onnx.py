@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
@@ -14,8 +14,11 @@ from autovoice.onnx_tools.probe import Probe
 from autovoice.onnx_tools.simplify import simplified
 from autovoice.steps.context import Context
 
+if TYPE_CHECKING:
+    from autovoice.steps.fields import ImportOnnxFields
 
-def run(context: Context) -> dict[str, Any]:
+
+def run(context: Context[ImportOnnxFields]) -> dict[str, Any]:
     """Write model.onnx: the file's graph and weights, its axes under their declared names."""
     fields, path = context.fields, context.files["onnx"]
     _check_files(context)
@@ -37,7 +40,7 @@ def run(context: Context) -> dict[str, Any]:
     return {"nodes": len(model.graph.node), "opset": opset_of(model), "notes": notes}
 
 
-def _check_files(context: Context) -> None:
+def _check_files(context: Context[ImportOnnxFields]) -> None:
     path = context.files["onnx"]
     for file in external_files(path):
         if not file.is_file():

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from autovoice.dims.example_values import draw, solved
 from autovoice.dims.expressions import evaluate, symbols
+from autovoice.measure.points import POINTS, save_point
 from autovoice.steps.context import Context
-from autovoice.steps.points import POINTS, save_point
+
+if TYPE_CHECKING:
+    from autovoice.spec.fields import DimField
+    from autovoice.steps.fields import InputsFields
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context[InputsFields]) -> dict[str, Any]:
     """Write one npz a point, by wire."""
     fields = context.fields
     shapes: dict[str, Any] = {}
@@ -27,7 +31,7 @@ def run(context: Context) -> dict[str, Any]:
     return {"points": shapes}
 
 
-def sizes_at(point: str, dims: Mapping[str, Any]) -> dict[str, int]:
+def sizes_at(point: str, dims: Mapping[str, DimField]) -> dict[str, int]:
     """The value of every dim at a point; `between` lies halfway from opt to max, or to min where opt is max.
 
     There, too, a dim whose profile follows others follows them.
@@ -40,12 +44,12 @@ def sizes_at(point: str, dims: Mapping[str, Any]) -> dict[str, int]:
     return solved(free, {n: d["formula"] for n, d in dims.items() if d["formula"] is not None})
 
 
-def _free(point: str, d: Mapping[str, Any]) -> int:
+def _free(point: str, d: DimField) -> int:
     if point != "between":
-        return int(d[point])
+        return {"min": d["min"], "opt": d["opt"], "max": d["max"]}[point]
     other = d["max"] if d["max"] > d["opt"] else d["min"]
     middle = (d["opt"] + other) // 2
     if d["multiple"] > 1:
         return max(d["min"], middle - middle % d["multiple"])
     # an odd size is more telling than one that every stride divides
-    return int(middle) if middle % 2 or middle + 1 > d["max"] else int(middle) + 1
+    return middle if middle % 2 or middle + 1 > d["max"] else middle + 1

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from autovoice.backends.base import Shared, naming, read_by, session_of, timed_call
+from autovoice.backends.base import Shared, naming, read_by, timed_call
+from autovoice.backends.loading import session_of
+from autovoice.measure.points import load_point
 from autovoice.measure.race import timed_rounds
+from autovoice.spec.ports import by_name, by_wire
 from autovoice.steps.context import Context
-from autovoice.steps.points import load_point
+
+if TYPE_CHECKING:
+    from autovoice.steps.fields import LatencyFields
 
 POINT = "opt"
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context[LatencyFields]) -> dict[str, Any]:
     """{"point", "rounds", "ms": median of the whole, "component_ms": {name: median}}."""
     wires = load_point(context.needs["inputs"], POINT)
     with Shared() as shared, ExitStack() as stack:
@@ -22,11 +27,11 @@ def run(context: Context) -> dict[str, Any]:
         for name, c in context.fields["components"].items():
             built = context.needs[f"build:{name}"]
             session = stack.enter_context(session_of(c["backend"], built, c["outputs"], shared))
-            feeds = {local: wires[wire] for local, wire in c["inputs"].items()}
+            feeds = by_name(c["inputs"], wires)
             calls[name] = timed_call(session, feeds)
             with naming(name):
                 got = session.run(read_by(session, feeds))
-            wires |= {c["outputs"][local]["wire"]: value for local, value in got.items()}
+            wires |= by_wire(c["outputs"], got)
         times = timed_rounds(calls)
     rounds = len(next(iter(times.values())))
     whole = [sum(t[i] for t in times.values()) for i in range(rounds)]

@@ -5,24 +5,28 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from autovoice.errors import LoweringError
 from autovoice.measure.precision import given_types
 from autovoice.onnx_tools.lowering.exclude import check_keep
+from autovoice.onnx_tools.lowering.fused import in_fused_names
 from autovoice.steps.context import Context
-from autovoice.steps.policies import in_fused_names
 from autovoice.store.atomic import RANGES
 
+if TYPE_CHECKING:
+    from autovoice.spec.fields import TargetField
+    from autovoice.steps.fields import LowerFields
 
-def run(context: Context) -> dict[str, Any]:
+
+def run(context: Context[LowerFields]) -> dict[str, Any]:
     """Write model.onnx by the lowering function `f(source, target, keep, **kwargs) -> summary`.
 
     A precision with a policy also hands it `quantize` and `ranges`, a file, or None where the policy names nothing.
     """
-    fields = in_fused_names(context)
+    fields = in_fused_names(context.fields, context.needs)
     lowering = fields["lowering"]
     module, _, name = lowering["target"].rpartition(".")
     function = getattr(importlib.import_module(module), name, None)
@@ -45,7 +49,7 @@ def run(context: Context) -> dict[str, Any]:
     return {**result, "own_types": sorted(own), "notes": [*result.get("notes", []), note]}
 
 
-def _check_call(function: Any, lowering: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+def _check_call(function: Any, lowering: TargetField, given: Mapping[str, Any]) -> None:
     """Raise LoweringError where a lowering wants other arguments than its YAML and the policy give."""
     try:
         inspect.signature(function).bind(None, None, None, **given, **lowering["kwargs"])

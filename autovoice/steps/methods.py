@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autovoice.errors import CalibrationError, nearest
 from autovoice.onnx_tools.ranges import read_ranges
 from autovoice.steps.context import Context
 from autovoice.store.atomic import RANGES, RECORD
 
+if TYPE_CHECKING:
+    from autovoice.steps.fields import MethodsFields
 
-def run(context: Context) -> dict[str, Any]:
+
+def run(context: Context[MethodsFields]) -> dict[str, Any]:
     """Raise CalibrationError for a pattern that matches nothing: it would be a silent no-op."""
     matched: set[str] = set()
     tensors: set[str] = set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
@@ -13,8 +13,11 @@ from autovoice.onnx_tools.ranges import method_of
 from autovoice.steps.context import Context
 from autovoice.store.npz import write_npz
 
+if TYPE_CHECKING:
+    from autovoice.steps.fields import ObserveFields
 
-def run(context: Context) -> dict[str, Any]:
+
+def run(context: Context[ObserveFields]) -> dict[str, Any]:
     """Write observed.npz, of every tensor that any policy could quantize."""
     fields, model = context.fields, context.needs["export"] / "model.onnx"
     tensors = watched_tensors(onnx.load(model))

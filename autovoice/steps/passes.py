@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
@@ -10,8 +10,11 @@ from autovoice.onnx_tools.io import save
 from autovoice.onnx_tools.passes import apply
 from autovoice.steps.context import Context
 
+if TYPE_CHECKING:
+    from autovoice.steps.fields import PassesFields
 
-def run(context: Context) -> dict[str, Any]:
+
+def run(context: Context[PassesFields]) -> dict[str, Any]:
     """Write model.onnx; {"rewrites": {pass: how many}, "nodes": [before, after]}."""
     model = onnx.load(context.needs["lower"] / "model.onnx")
     before = len(model.graph.node)

@@ -7,17 +7,21 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from autovoice.backends.base import session_of, timed_call
+from autovoice.backends.base import timed_call
+from autovoice.backends.loading import session_of
+from autovoice.measure.points import feeds_at
 from autovoice.measure.race import timed_rounds
 from autovoice.steps.context import Context
-from autovoice.steps.points import feeds_at
 from autovoice.store.atomic import RECORD, link_or_copy
 from autovoice.store.hashing import uncached_sha256
 
+if TYPE_CHECKING:
+    from autovoice.steps.fields import RaceFields
 
-def run(context: Context) -> dict[str, Any]:
+
+def run(context: Context[RaceFields]) -> dict[str, Any]:
     """{"point": "opt", "ms": {precision: median}, "ratio": lowered over higher}; with `choose`, also the engine."""
     fields = context.fields
     feeds = feeds_at("opt", fields["reads"], context.needs)
@@ -37,17 +41,18 @@ def run(context: Context) -> dict[str, Any]:
     return result | (_chosen(context, roles, ms) if fields["choose"] else {})
 
 
-def _same(context: Context, lowered: str) -> bool:
+def _same(context: Context[RaceFields], lowered: str) -> bool:
     """True where both builds hold one engine; or nothing in the lower type, since some tools build no two alike."""
     folders = [context.needs["build"], context.needs["higher"]]
     results = [json.loads((folder / RECORD).read_bytes())["result"] for folder in folders]
-    if not results[0]["delivered"]["heavy"].get(lowered):
+    delivered = results[0]["delivered"]
+    if not delivered.get("heavy", delivered["file"]).get(lowered):  # of a backend that tells no heavy ones, of all
         return True
     engines = [folder / result["engine"] for folder, result in zip(folders, results, strict=True)]
     return len({uncached_sha256(path) for path in engines}) == 1
 
 
-def _chosen(context: Context, roles: Mapping[str, str], ms: Mapping[str, float]) -> dict[str, Any]:
+def _chosen(context: Context[RaceFields], roles: Mapping[str, str], ms: Mapping[str, float]) -> dict[str, Any]:
     """The faster build's engine in this folder, and what its record says of it."""
     name = min(ms, key=lambda n: ms[n])
     folder = context.needs[roles[name]]

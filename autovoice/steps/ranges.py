@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autovoice.calibration.observe import Observed, observed_from
 from autovoice.calibration.thresholds import threshold
@@ -12,8 +12,11 @@ from autovoice.store.atomic import RANGES
 from autovoice.store.hashing import uncached_sha256
 from autovoice.store.npz import read_npz
 
+if TYPE_CHECKING:
+    from autovoice.steps.fields import RangesFields
 
-def run(context: Context) -> dict[str, Any]:
+
+def run(context: Context[RangesFields]) -> dict[str, Any]:
     """Write ranges.json."""
     found = Observed()
     for role, folder in sorted(context.needs.items()):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autovoice.onnx_tools.ranges import read_ranges, write_ranges
 from autovoice.steps.context import Context
-from autovoice.steps.names import MERGED
 from autovoice.store.atomic import RANGES, RECORD
 from autovoice.store.hashing import uncached_sha256
+from autovoice.store.names import MERGED
+
+if TYPE_CHECKING:
+    from autovoice.steps.fields import NoFields
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context[NoFields]) -> dict[str, Any]:
     """Write ranges.json. A wire that two members saw has the range of both."""
     export = context.needs["export"]
     names = json.loads((export / MERGED).read_bytes())

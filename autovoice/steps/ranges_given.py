@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
@@ -13,8 +13,11 @@ from autovoice.steps.context import Context
 from autovoice.store.atomic import RANGES
 from autovoice.store.hashing import uncached_sha256
 
+if TYPE_CHECKING:
+    from autovoice.steps.fields import NoFields
 
-def run(context: Context) -> dict[str, Any]:
+
+def run(context: Context[NoFields]) -> dict[str, Any]:
     """Write ranges.json. Raises CalibrationError for ranges of another model, or that do not cover this one."""
     path, export = context.files["calibration.ranges"], context.needs["export"] / "model.onnx"
     ranges, model, current = read_ranges(path), model_of(path), uncached_sha256(export)

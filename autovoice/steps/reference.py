@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from autovoice.dims.expressions import evaluate, is_symbol, symbols
 from autovoice.errors import StepError
+from autovoice.measure.points import POINTS, feeds_at, save_point
 from autovoice.steps.context import Context
-from autovoice.steps.points import POINTS, feeds_at, save_point
+
+if TYPE_CHECKING:
+    from autovoice.steps.fields import DeclaredFields, ReferenceFields
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context[ReferenceFields]) -> dict[str, Any]:
     """Write one npz of outputs a point, by wire. Raises StepError on values that are not finite.
 
     At the smallest sizes, where that costs least, forward() is called twice and must answer alike.
@@ -24,7 +27,7 @@ def run(context: Context) -> dict[str, Any]:
     from autovoice.modules.loading import call, load_module
 
     fields = context.fields
-    module, _ = load_module(fields, context.files)
+    module, _ = load_module(fields, fields["inputs"], context.files)
     notes: list[str] = []
     for point in POINTS:
         feeds = feeds_at(point, fields["reads"], context.needs)
@@ -38,7 +41,7 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def checked(
-    outputs: Mapping[str, np.ndarray], feeds: Mapping[str, np.ndarray], fields: Mapping[str, Any], point: str
+    outputs: Mapping[str, np.ndarray], feeds: Mapping[str, np.ndarray], fields: DeclaredFields, point: str
 ) -> dict[str, np.ndarray]:
     """The outputs by wire, of the declared sizes at the sizes of `feeds`.
 
@@ -56,7 +59,7 @@ def checked(
     return {fields["outputs"][name]["wire"]: value for name, value in outputs.items()}
 
 
-def _sizes(feeds: Mapping[str, np.ndarray], fields: Mapping[str, Any]) -> dict[str, int]:
+def _sizes(feeds: Mapping[str, np.ndarray], fields: DeclaredFields) -> dict[str, int]:
     """Every dim that the inputs' shapes tell, derived ones among them."""
     sizes: dict[str, int] = {}
     for name, tensor in fields["inputs"].items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
@@ -12,14 +12,17 @@ import onnxruntime as ort
 from autovoice.config.onnx_scan import quantized_operators, random_operators
 from autovoice.errors import ExportError, nearest
 from autovoice.measure.parity import unlike
+from autovoice.measure.points import POINTS, feeds_at, save_point
 from autovoice.onnx_tools.io import external_files, unread_inputs
 from autovoice.onnx_tools.ort import NO_OVERFLOW
 from autovoice.steps.context import Context
-from autovoice.steps.points import POINTS, feeds_at, save_point
 from autovoice.steps.reference import checked
 
+if TYPE_CHECKING:
+    from autovoice.steps.fields import ReferenceOnnxFields
 
-def run(context: Context) -> dict[str, Any]:
+
+def run(context: Context[ReferenceOnnxFields]) -> dict[str, Any]:
     """Write one npz of outputs a point, by wire. Raises ExportError where the file answers at random."""
     path, fields = context.files["onnx"], context.fields
     external_files(path)  # before anything of it is loaded: none may lie outside its folder

@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autovoice.measure.gates import judged_value, misses
 from autovoice.measure.parity import largest_input
+from autovoice.measure.points import POINTS, feeds_at
 from autovoice.measure.trial import Trial
 from autovoice.spec import SNR_EQUAL
+from autovoice.spec.ports import by_wire
 from autovoice.steps.context import Context
-from autovoice.steps.names import FOUND, RANKING
-from autovoice.steps.points import POINTS, feeds_at, load_point
 from autovoice.steps.sensitivity import trial_of
 from autovoice.steps.verify import Known, parities, trained
+from autovoice.store.names import FOUND, RANKING
+
+if TYPE_CHECKING:
+    from autovoice.steps.fields import SearchFields
 
 Ranking = Sequence[Mapping[str, Any]]
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context[SearchFields]) -> dict[str, Any]:
     """Write search.json: {excluded, quantized, tried: [{excluded, met, worst}], macs_share}.
 
     Excluding costs the multiply-accumulates that then run in floating point. Nodes are ordered by the noise they
@@ -71,13 +75,13 @@ def _own_weights(ranking: Ranking) -> dict[str, str]:
 def _outside(ranking: Ranking) -> float:
     """The share of multiply-accumulates that the starting policy leaves out already."""
     total = max(sum(r["macs"] for r in ranking), 1)
-    return sum(r["macs"] for r in ranking if not r["chosen"]) / total
+    return float(sum(r["macs"] for r in ranking if not r["chosen"]) / total)
 
 
 class _Judge:
     """Whether the gate is met with these nodes excluded, measured once each."""
 
-    def __init__(self, context: Context, trial: Trial, nodes: Sequence[str]) -> None:
+    def __init__(self, context: Context[SearchFields], trial: Trial, nodes: Sequence[str]) -> None:
         self.trial, self.nodes, self.context = trial, nodes, context
         self.audio = context.fields["audio"] if trained(context.needs) else {}
         self.known: dict[frozenset[str], dict[str, Any]] = {}
@@ -96,13 +100,13 @@ class _Judge:
         fields, needs = self.context.fields, self.context.needs
         runner = self.trial.lowered([n for n in self.nodes if n not in set(excluded)])
         shapes = {o["wire"]: o["shape"] for o in fields["outputs"].values()}
+        references = fields["references"]
         entries = []
         for point in POINTS:
-            feeds = feeds_at(point, fields["reads_points"], needs)
-            got = runner(feeds)
-            wires = {fields["outputs"][name]["wire"]: value for name, value in got.items()}
+            feeds = feeds_at(point, fields["reads"], needs)
+            wires = by_wire(fields["outputs"], runner(feeds))
             known = Known(shapes, self.audio, largest_input(feeds.values()))
-            found = parities(wires, load_point(needs["reference"], point), point, known)
+            found = parities(wires, by_wire(references, feeds_at(point, references, needs)), point, known)
             entries += [{"wire": w, "point": point, **p} for w, p in found.items()]
         missed = [e for e in entries if misses(e, fields["gates"])]
         levels = [SNR_EQUAL if (db := judged_value(e, "snr_db")) is None else db for e in entries]

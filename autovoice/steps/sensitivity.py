@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -14,15 +14,19 @@ from autovoice.measure.macs import macs
 from autovoice.measure.trial import Noise, Runner, Trial, runner
 from autovoice.onnx_tools.lowering.exclude import kept_nodes
 from autovoice.onnx_tools.lowering.policy import chosen_nodes, quantizable
+from autovoice.spec.ports import by_name, by_wire, roles
 from autovoice.steps.context import Context
-from autovoice.steps.names import RANKING
 from autovoice.store.atomic import RANGES
+from autovoice.store.names import RANKING
 from autovoice.store.npz import read_npz
+
+if TYPE_CHECKING:
+    from autovoice.steps.fields import SensitivityFields, TrialFields
 
 Wires = dict[str, np.ndarray]
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context[SensitivityFields]) -> dict[str, Any]:
     """Write sensitivity.json, worst first: [{node, op_type, weights, snr_db, pipeline_snr_db, macs, chosen}]."""
     fields = context.fields
     export = context.needs["export"] / "model.onnx"
@@ -59,7 +63,7 @@ def run(context: Context) -> dict[str, Any]:
     return {"nodes": len(ranking), "samples": len(samples), "worst": ranking[0]["node"]}
 
 
-def trial_of(context: Context) -> Trial:
+def trial_of(context: Context[TrialFields]) -> Trial:
     fields = context.fields
     return Trial(
         context.needs["export"] / "model.onnx",
@@ -71,18 +75,17 @@ def trial_of(context: Context) -> Trial:
     )
 
 
-def _samples(context: Context) -> list[tuple[Wires, Wires]]:
+def _samples(context: Context[SensitivityFields]) -> list[tuple[Wires, Wires]]:
     """Inputs, and every wire known beside them, of `limit` samples spread over all of them."""
     fields = context.fields
-    first = context.needs[next(iter(fields["reads"].values()))[0]]
-    names = sample_files(first)
+    names = sample_files(context.needs[roles(fields["reads"])[0]])
     count = min(fields["limit"], len(names))
     wanted = {names[(2 * i + 1) * len(names) // (2 * count)] for i in range(count)}
     found = []
     for name, feeds in sample_feeds(fields["reads"], context.needs):
         if name in wanted:
             beside: Wires = {}
-            for role in sorted({role for c in fields["downstream"].values() for role, _ in c["reads"].values()}):
+            for role in sorted({role for c in fields["downstream"].values() for role in roles(c["reads"])}):
                 beside |= read_npz(context.needs[role] / name) if role in context.needs else {}
             found.append((feeds, beside))
     return found
@@ -91,11 +94,9 @@ def _samples(context: Context) -> list[tuple[Wires, Wires]]:
 class _Downstream:
     """Everything between the component and the pipeline's outputs, in float32."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context[SensitivityFields]) -> None:
         fields = context.fields
-        self.own = {local: o["wire"] for local, o in fields["outputs"].items()}
-        self.components: Mapping[str, Any] = fields["downstream"]
-        self.outputs: list[str] = fields["pipeline_outputs"]
+        self.own, self.components, self.outputs = fields["outputs"], fields["downstream"], fields["pipeline_outputs"]
         self.runners: dict[str, Runner] = {
             name: runner(context.needs[f"export:{name}"] / "model.onnx", tuple(c["outputs"]))
             for name, c in self.components.items()
@@ -103,10 +104,9 @@ class _Downstream:
 
     def run(self, outputs: Wires, beside: Wires) -> Wires:
         """The pipeline's outputs, for one sample's outputs of the component."""
-        wires = {**beside, **{self.own[local]: value for local, value in outputs.items()}}
+        wires = {**beside, **by_wire(self.own, outputs)}
         for name, c in self.components.items():
-            got = self.runners[name]({local: wires[wire] for local, (_, wire) in c["reads"].items()})
-            wires |= {c["outputs"][local]["wire"]: value for local, value in got.items()}
+            wires |= by_wire(c["outputs"], self.runners[name](by_name(c["reads"], wires)))
         return {wire: wires[wire] for wire in self.outputs}
 
 

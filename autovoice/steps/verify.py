@@ -6,38 +6,44 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autovoice.backends.base import on_host, session_of
+from autovoice.backends.base import on_host
+from autovoice.backends.loading import session_of
 from autovoice.errors import GateError
+from autovoice.measure.advice import Advice, component_advice
 from autovoice.measure.audio import audio_distances, shortest
 from autovoice.measure.gates import Report, judged_value, meaningless, misses, worst
 from autovoice.measure.parity import compare, largest_input, pooled_axes, pooled_cosine
+from autovoice.measure.points import POINTS, feeds_at
 from autovoice.spec import AUDIO_METRICS, ERRORS
-from autovoice.steps.advice import Advice, component_advice
+from autovoice.spec.ports import by_wire
 from autovoice.steps.context import Context
-from autovoice.steps.points import POINTS, feeds_at, load_point
 from autovoice.store.atomic import RECORD
 
+if TYPE_CHECKING:
+    from autovoice.steps.fields import VerifyFields
 
-def run(context: Context) -> dict[str, Any]:
+
+def run(context: Context[VerifyFields]) -> dict[str, Any]:
     """Parity of each output at each point. Raises GateError with the worst tensor and its shape."""
     fields = context.fields
     report: dict[str, Any] = {}
     audio = fields["audio"] if trained(context.needs) else {}
     shapes = {o["wire"]: o["shape"] for o in fields["outputs"].values()}
     chosen = _chosen(context.needs["build"])
-    about = fields.get("about_of", {}).get(chosen, fields["about"])
+    about, gates = fields["about"], fields["gates"]
+    if chosen is not None and "about_of" in fields:
+        about, gates = fields["about_of"].get(chosen, about), fields["gates_of"].get(chosen, gates)
     with session_of(fields["backend"], context.needs["build"], fields["outputs"]) as session:
         for point in POINTS:
             feeds = feeds_at(point, fields["reads"], context.needs)
             known = Known(shapes, audio, largest_input(feeds.values()), about["type"] == "float16")
             got = on_host(session.run(feeds))
-            wires = {fields["outputs"][name]["wire"]: value for name, value in got.items()}
-            report[point] = parities(wires, _reference(context, point), point, known)
-    gates = fields.get("gates_of", {}).get(chosen, fields["gates"])
+            reference = by_wire(fields["references"], feeds_at(point, fields["references"], context.needs))
+            report[point] = parities(by_wire(fields["outputs"], got), reference, point, known)
     judge(report, gates, component_advice(about))
     untrained = sorted(fields["audio"].keys() - audio.keys())
     return {
@@ -46,15 +52,6 @@ def run(context: Context) -> dict[str, Any]:
         "untrained": untrained,
         "notes": notes_on(gates, report),
     }
-
-
-def _reference(context: Context, point: str) -> dict[str, np.ndarray]:
-    """What the component is held against; of one that is fused, every output by the member that makes it."""
-    made: Mapping[str, str] = context.fields.get("references", {})
-    if not made:
-        return load_point(context.needs["reference"], point)
-    loaded = {role: load_point(context.needs[role], point) for role in set(made.values())}
-    return {wire: loaded[role][wire] for wire, role in made.items()}
 
 
 def _chosen(folder: Path) -> str | None:

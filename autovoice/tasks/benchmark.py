@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from autovoice.backends.base import Session, Shared, on_host, read_by, session_of, timed_call
+from autovoice.backends.base import Session, Shared, on_host, read_by, timed_call
+from autovoice.backends.loading import session_of
 from autovoice.command.builds import BuildFailed, run_steps
 from autovoice.command.invocation import Invocation
 from autovoice.config.reader import Reader
@@ -25,7 +26,7 @@ from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
 from autovoice.machine.sharing import machine, machine_shared
 from autovoice.measure.bench import Timing, timed
 from autovoice.plan.rules.baseline import Baseline, baseline_steps, loaded_as
-from autovoice.plan.rules.step import outputs_of
+from autovoice.plan.rules.tensors import example, outputs_of
 from autovoice.runtime.pipeline import Pipeline
 from autovoice.spec import BuildSpec, Component, Dim
 from autovoice.store.atomic import write_atomically
@@ -125,12 +126,8 @@ def _baseline(reader: SpecReader, name: str, r: Reader) -> Baseline:
 def _feeds(invocation: Invocation, sizes: Mapping[str, int]) -> Arrays:
     spec: BuildSpec = invocation.graph.spec
     at = sizes_of(spec.dims, sizes)
-    tensors = {t.name: t for t in invocation.graph.inputs}
-    made = {}
-    for name, t in tensors.items():
-        record = {"dtype": t.dtype, "shape": t.shape, "default": t.default, "example": t.example}
-        made[name] = draw(name, record, at, np.random.default_rng([0, *name.encode()]))
-    return made
+    declared = {t.name: example(t) for t in invocation.graph.inputs}
+    return {n: draw(n, t, at, np.random.default_rng([0, *n.encode()])) for n, t in declared.items()}
 
 
 def sizes_of(dims: Mapping[str, Dim], chosen: Mapping[str, int]) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -17,13 +17,16 @@ from autovoice.errors import AutovoiceError, ConfigError, Fault
 from autovoice.plan.rules.search import search_steps
 from autovoice.plan.rules.step import policy
 from autovoice.spec import Component
-from autovoice.steps.names import FOUND
+from autovoice.store.names import FOUND
 from autovoice.store.output import Output
 from autovoice.tasks.plan import tell
 from autovoice.tasks.run import output_of
 from autovoice.tasks.sensitivity import quantized
 from autovoice.terminal.escape import escaped, say
 from autovoice.terminal.overrides import setting
+
+if TYPE_CHECKING:
+    from autovoice.spec.fields import QuantizeField
 
 
 def run(invocation: Invocation) -> int:
@@ -95,12 +98,12 @@ def yaml_of(
     return "\n".join([*head, *(f"# {escaped(line)}" for line in lines), body])
 
 
-def _policy(c: Component, result: Mapping[str, Any]) -> dict[str, Any]:
+def _policy(c: Component, result: Mapping[str, Any]) -> QuantizeField:
     """The component's policy with what was found excluded; nothing at all where all of it was."""
     found = policy(c)
     if not result["quantized"]:
-        return found | {"op_types": []}
-    return found | {"exclude": [*found["exclude"], *(glob.escape(n) for n in result["patterns"])]}
+        return {**found, "op_types": []}
+    return {**found, "exclude": [*found["exclude"], *(glob.escape(n) for n in result["patterns"])]}
 
 
 def _command(target: Path, invocation: Invocation) -> str:

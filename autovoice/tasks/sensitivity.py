@@ -11,7 +11,7 @@ from autovoice.command.invocation import Invocation
 from autovoice.errors import ConfigError, Fault
 from autovoice.plan.rules.search import sensitivity_steps
 from autovoice.spec import Component
-from autovoice.steps.names import RANKING
+from autovoice.store.names import RANKING
 from autovoice.tasks.plan import tell
 from autovoice.terminal.escape import escaped, say
 from autovoice.terminal.table import table

@@ -12,6 +12,7 @@ import pytest
 from autovoice.calibration.samples import SampleChecker, entries_of, sample_feeds, sample_files, write_samples
 from autovoice.errors import CalibrationError
 from autovoice.store.npz import read_npz, write_npz
+from tests.builders import sent
 
 INPUTS = {
     "mel": {"dtype": "float32", "shape": ["batch", 2, "frames"]},
@@ -217,13 +218,13 @@ def put(folder: Path, count: int, **wires: float) -> Path:
 @pytest.mark.parametrize("shards", [1, 2, 3, 9])
 def test_shards_share_all_samples_between_them(shards: int, tmp_path: Path) -> None:
     needs = {"samples": put(tmp_path / "s", 7, x=0)}
-    parts = [[n for n, _ in sample_feeds({"x": ["samples", "x"]}, needs, (i, shards))] for i in range(shards)]
+    parts = [[n for n, _ in sample_feeds({"x": sent("samples", "x")}, needs, (i, shards))] for i in range(shards)]
     assert sorted(n for part in parts for n in part) == sample_files(tmp_path / "s")
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_each_input_is_read_from_whoever_has_it(tmp_path: Path) -> None:
     needs = {"samples": put(tmp_path / "s", 2, pitch=100), "activations:enc": put(tmp_path / "a", 2, features=5, y=7)}
-    reads = {"f0": ["samples", "pitch"], "h": ["activations:enc", "features"]}
+    reads = {"f0": sent("samples", "pitch"), "h": sent("activations:enc", "features")}
     got = [(name, {k: float(v[0]) for k, v in feeds.items()}) for name, feeds in sample_feeds(reads, needs)]
     assert got == [("00000.npz", {"f0": 100.0, "h": 5.0}), ("00001.npz", {"f0": 101.0, "h": 6.0})]

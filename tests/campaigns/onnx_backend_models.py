@@ -28,9 +28,9 @@ import onnx
 from onnx import numpy_helper
 
 from autovoice.errors import AutovoiceError
+from autovoice.measure.points import POINTS, save_point
 from autovoice.spec import DTYPES
 from autovoice.steps.context import Context
-from autovoice.steps.points import POINTS, save_point
 from autovoice.store.atomic import RECORD
 
 _KEEP: dict[str, list[str]] = {"op_types": [], "nodes": [], "inputs": []}
@@ -169,7 +169,7 @@ def _built(case: Case, expected: dict[str, np.ndarray], folder: Path, precision:
     fault = _difference(got, expected) if precision == "fp32" else None
     if fault is None and precision == "fp32":
         reference_onnx.run(Context(fields, needs, {"onnx": file}, parts["reference"]))
-        again = {"build": parts["build"], "reference": parts["reference"], **needs}
+        again = {"build": parts["build"], "reference:it": parts["reference"], **needs}
         verify.run(Context(fields, again, {}, parts["verify"]))
     return fault
 
@@ -184,7 +184,7 @@ def _fields(case: Case, expected: dict[str, np.ndarray], precision: str) -> dict
         "export": {"opset": 18, "simplify": True},
         "formulas": {},
         "trace": {},
-        "reads": {n: ["inputs", n] for n in case.feeds},
+        "reads": {n: {"role": "inputs", "wire": n} for n in case.feeds},
         "precision": {"name": precision, "type": dtype, "scope": "all"},
         "lowering": {"target": lowering, "kwargs": {}},
         "keep": _KEEP,
@@ -194,6 +194,7 @@ def _fields(case: Case, expected: dict[str, np.ndarray], precision: str) -> dict
             "target": "autovoice.backends.onnxruntime.backend.OnnxRuntime",
             "options": {},
         },
+        "references": {n: {"role": "reference:it", "wire": f"out {n}"} for n in expected},
         "gates": {"snr_db": 60},
         "about": {
             **{"type": dtype, "gate": precision, "quantized": False, "given": False, "module": False, "higher": None},

@@ -14,7 +14,6 @@ from autovoice.execution.job import Job
 from autovoice.plan.planner import Plan, Planned
 from autovoice.plan.retries import Retry
 from autovoice.plan.rules import Step
-from autovoice.plan.rules.step import ALONE
 from autovoice.store.artefacts import Record, Store
 from tests.builders import component, graph_of
 
@@ -24,9 +23,9 @@ def record(key: str) -> Record:
 
 
 def planned(
-    name: str, needs: Iterable[str] = (), seconds: float | None = None, done: bool = False, kind: str = "toy"
+    name: str, needs: Iterable[str] = (), seconds: float | None = None, done: bool = False, alone: bool = False
 ) -> Planned:
-    step = Step(name, name, kind, {}, {f"role:{n}": n for n in needs}, {"weights": Path("dir/w.pth")})
+    step = Step(name, name, "toy", {}, {f"role:{n}": n for n in needs}, {"weights": Path("dir/w.pth")}, alone=alone)
     return Planned(step, f"key-of-{name}", {"fields": name}, record(f"key-of-{name}") if done else None, (), seconds)
 
 
@@ -250,16 +249,15 @@ def test_no_more_steps_at_a_time_than_slots(slots: int | None, most: int, store:
 
 
 @pytest.mark.parametrize("slots", [1, 3, None])
-@pytest.mark.parametrize("kind", ALONE)
-def test_what_measures_time_runs_when_nothing_else_does(kind: str, slots: int | None, store: Store) -> None:
+def test_what_measures_time_runs_when_nothing_else_does(slots: int | None, store: Store) -> None:
     """However soon it is ready and however long it takes: `clock` has the longest way, `after` needs it."""
     steps = [
-        planned("clock", seconds=100, kind=kind),
+        planned("clock", seconds=100, alone=True),
         planned("after", ["clock"], seconds=100),
         planned("a", seconds=1),
         planned("b", ["a"], seconds=1),
         planned("c", seconds=5),
-        planned("second", seconds=50, kind=kind),
+        planned("second", seconds=50, alone=True),
     ]
     held = Held()
     told = Told(executor=held)
@@ -277,20 +275,20 @@ def test_what_measures_time_runs_when_nothing_else_does(kind: str, slots: int | 
 
 def test_what_measures_time_comes_last_of_what_is_ready(store: Store) -> None:
     work = Run()
-    run(plan_of(planned("clock", seconds=100, kind="race"), planned("a"), planned("b", ["a"])), store, work)
+    run(plan_of(planned("clock", seconds=100, alone=True), planned("a"), planned("b", ["a"])), store, work)
     assert work.ran == ["a", "b", "clock"]
 
 
 def test_other_steps_do_not_wait_for_what_measures_time(store: Store) -> None:
     held = Held()
     told = Told(executor=held, order=["x"])
-    steps = [planned("clock", kind="race"), planned("x"), planned("y"), planned("z", ["x"])]
+    steps = [planned("clock", alone=True), planned("x"), planned("y"), planned("z", ["x"])]
     run_plan(plan_of(*steps), store, held, told, run=Run())
     assert told.said.index("start z") < told.said.index("start clock")
 
 
 def test_a_failure_beside_what_measures_time_skips_only_its_own(store: Store) -> None:
-    steps = [planned("a"), planned("clock", kind="race"), planned("b", ["clock"])]
+    steps = [planned("a"), planned("clock", alone=True), planned("b", ["clock"])]
     outcome, _ = run(plan_of(*steps), store, Run(a=StepError("a: no")), keep_going=True)
     assert (list(outcome.ran), list(outcome.errors)) == (["clock", "b"], ["a"])
 

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autovoice.backends.base import backend_from_target
+from autovoice.backends.registry import backend_from_target
 from autovoice.backends.tensorrt.versions import TENSORRT, imported
 from autovoice.errors import AutovoiceError
 from autovoice.machine.gpus import gpus, why_none
 from autovoice.runtime.pipeline import Pipeline
+from autovoice.steps.build import request_from
 from autovoice.store.artefacts import Store
 
 HERE = Path(__file__).parent
@@ -130,7 +131,7 @@ def built_again(outputs: Path, folder: Path, component: str, engine: Path, **opt
     fields, needs = record.inputs["fields"], record.inputs["needs"]
     backend = backend_from_target(fields["backend"]["target"], {**fields["backend"]["options"], **options})
     model = store.folder(needs.get("passes", needs["lower"])) / "model.onnx"
-    backend.engine_from_onnx(model, engine, {**fields, "named": store.folder(needs["lower"]) / "model.onnx"})
+    backend.engine_from_onnx(request_from(fields, model, store.folder(needs["lower"]) / "model.onnx", engine))
 
 
 def flow_feeds(frames: int, batch: int = 1, seed: int = 0) -> dict[str, np.ndarray]:

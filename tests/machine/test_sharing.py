@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from autovoice.backends.base import session_of
+from autovoice.backends.loading import session_of
 from autovoice.machine import gpus
 from autovoice.machine.gpus import Gpu
 from autovoice.machine.sharing import gpu_shared, machine_alone, machine_shared

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from autovoice.errors import ExportError
 from autovoice.modules.loading import load_module, unwrapped
+
+if TYPE_CHECKING:
+    from autovoice.spec.fields import ModuleField
 
 SCRIPTED = "export it with torch.onnx.export(module, args, 'model.onnx', dynamo=False), and give onnx: model.onnx"
 
@@ -61,8 +64,8 @@ def a_program() -> Any:
 
 
 def loaded(name: str) -> nn.Module:
-    fields = {"model": {"target": f"{__name__}.{name}", "kwargs": {}}, "seed": 0, "inputs": {"x": {}}}
-    return load_module(fields, {})[0]
+    made: ModuleField = {"model": {"target": f"{__name__}.{name}", "kwargs": {}}, "checkpoint": None, "seed": 0}
+    return load_module(made, ["x"], {})[0]
 
 
 class OptimizedModule(nn.Module):

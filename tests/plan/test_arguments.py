@@ -3,16 +3,15 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import autovoice
+from autovoice.calibration.targets import data_files
 from autovoice.errors import AutovoiceError
 from autovoice.plan import arguments
 from autovoice.plan.arguments import appeared, files_below, files_named, texts_in
-from autovoice.steps.samples import data_files
 from tests.builders import write_tree
 
 
@@ -181,5 +180,4 @@ def test_what_appeared_in_a_folder(here: Path) -> None:
 
 def test_a_source_is_given_the_calibrations_files_alone() -> None:
     files = {"data a/b.npz": Path("b.npz"), "calibration.source.folder/x": Path("x")}
-    context: Any = SimpleNamespace(files=files)
-    assert data_files(context) == {"a/b.npz": Path("b.npz")}
+    assert data_files(files) == {"a/b.npz": Path("b.npz")}

@@ -13,7 +13,7 @@ from autovoice.plan.rules import Step, steps_of
 from autovoice.spec import Calibration, Checkpoint, Component, Dim, Gate, Keep, OnnxFile, Quantize, Target
 from autovoice.store.artefacts import Store
 from autovoice.store.hashing import canonical_json
-from tests.builders import FP16, FRAMES, GATE, INT8, NPZ, ORT, POLICY, component, graph_of, quantized, wire
+from tests.builders import FP16, FRAMES, GATE, INT8, NPZ, ORT, POLICY, component, graph_of, quantized, sent, wire
 
 KINDS = ("export", "reference", "lower", "build", "verify")
 
@@ -49,7 +49,7 @@ def test_needs() -> None:
         "b.build": {"lower": "b.lower"},
         "b.verify": {
             "build": "b.build",
-            "reference": "b.reference",
+            "reference:b": "b.reference",
             "reference:a": "a.reference",
             "inputs": "inputs",
         },
@@ -58,7 +58,10 @@ def test_needs() -> None:
 
 
 def test_what_a_component_reads_is_named_by_its_sender() -> None:
-    assert steps(pair())["b.verify"].fields["reads"] == {"a_out": ["reference:a", "a_out"], "y": ["inputs", "y"]}
+    assert steps(pair())["b.verify"].fields["reads"] == {
+        "a_out": sent("reference:a", "a_out"),
+        "y": sent("inputs", "y"),
+    }
 
 
 def test_fields_are_json() -> None:
@@ -119,7 +122,7 @@ def test_the_whole_is_gated_by_its_loosest_component() -> None:
 def test_the_whole_is_judged_by_the_outputs_wanted() -> None:
     graph = graph_of(component("a"), component("b", ["a_out"]), outputs=("a_out", "b_out"))
     step = steps(graph)["end_to_end"]
-    assert step.fields["outputs"] == {"a_out": "a", "b_out": "b"}
+    assert step.fields["references"] == {n: sent(f"reference:{n[0]}", n) for n in ("a_out", "b_out")}
     assert {need for role, need in step.needs.items() if role.startswith("reference:")} == {
         "a.reference",
         "b.reference",
@@ -266,7 +269,10 @@ def test_samples_of_the_pipeline_are_made_once_and_travel_through_what_stands_up
         "activations:a": "a.activations_speech",
         "samples": "samples_speech",
     }
-    assert found["b.observe"].fields["reads"] == {"a_out": ["activations:a", "a_out"], "y": ["samples", "y"]}
+    assert found["b.observe"].fields["reads"] == {
+        "a_out": sent("activations:a", "a_out"),
+        "y": sent("samples", "y"),
+    }
 
 
 def test_samples_of_a_component_are_its_own_inputs() -> None:
@@ -276,7 +282,10 @@ def test_samples_of_a_component_are_its_own_inputs() -> None:
     assert found["b.samples"].files == {"data data.npz": Path("data.npz")}
     assert found["b.coverage"].needs == {"samples": "b.samples"}
     assert found["b.observe"].needs == {"export": "b.export", "samples": "b.samples"}
-    assert found["b.observe"].fields["reads"] == {"a_out": ["samples", "a_out"], "y": ["samples", "y"]}
+    assert found["b.observe"].fields["reads"] == {
+        "a_out": sent("samples", "a_out"),
+        "y": sent("samples", "y"),
+    }
 
 
 def test_only_what_is_quantized_is_calibrated() -> None:

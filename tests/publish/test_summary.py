@@ -32,6 +32,7 @@ def account(prefer_int8: bool = True, chosen: str = "", **found: Any) -> Compone
         ({"heavy": {"float32": 3}}, "nothing of its 3 Conv/MatMul to quantize"),
         ({"heavy": {}, "quantized_by": "builder"}, "nothing to quantize"),
         ({"heavy": {}}, "nothing to quantize"),
+        ({"file": {"int8": 2, "float32": 5}}, "int8_entropy 2/7 nodes"),
     ],
 )
 def test_how_much_is_int8(found: dict[str, Any], text: str) -> None:

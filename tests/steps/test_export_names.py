@@ -215,6 +215,7 @@ def exported(
     fields = {
         "model": {"target": "heads.made", "kwargs": {}},
         "seed": 0,
+        "checkpoint": None,
         "inputs": {"x": VECTOR},
         "outputs": {"y": {"dtype": "float32", "shape": ["n", "length", 3]}},
         "output_order": ["y"],

@@ -66,6 +66,7 @@ def exported(
     fields = {
         "model": {"target": "odd.made", "kwargs": {}},
         "seed": 0,
+        "checkpoint": None,
         "inputs": inputs,
         "outputs": outputs,
         "output_order": list(outputs),

@@ -12,9 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from autovoice.errors import ExportError
+from autovoice.measure.points import POINTS, load_point, save_point
 from autovoice.steps import import_onnx, reference_onnx
 from autovoice.steps.context import Context
-from autovoice.steps.points import POINTS, load_point, save_point
 from tests.onnx_models import INT64, model, node, saved, value
 
 W = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
@@ -30,7 +30,7 @@ def fields(inputs: dict[str, Any], y: dict[str, Any], simplify: bool = True) -> 
         "inputs": inputs,
         "outputs": {"y": {**y, "wire": "y"}},
         "output_order": ["y"],
-        "reads": {n: ["inputs", n] for n in inputs},
+        "reads": {n: {"role": "inputs", "wire": n} for n in inputs},
         "formulas": {},
         "trace": {"n": 24},
         "export": {"opset": 18, "simplify": simplify},

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from autovoice.errors import ExportError
+from autovoice.measure.points import POINTS, load_point, save_point
 from autovoice.steps.context import Context
-from autovoice.steps.points import POINTS, load_point, save_point
 from autovoice.steps.reference import run
 
 
@@ -24,7 +24,7 @@ def referred(name: str, tmp_path: Path) -> dict[str, Any]:
         "model": {"target": f"tests.modules.test_determinism.{name}", "kwargs": {}},
         "checkpoint": None,
         "seed": 0,
-        "reads": {"x": ["inputs", "x"]},
+        "reads": {"x": {"role": "inputs", "wire": "x"}},
         "inputs": {"x": tensor},
         "outputs": {"y": tensor | {"wire": "out"}},
         "output_order": ["y"],

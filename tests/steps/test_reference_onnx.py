@@ -12,9 +12,9 @@ import pytest
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from autovoice.errors import ExportError
+from autovoice.measure.points import POINTS, load_point, save_point
 from autovoice.onnx_tools.ort import NO_OVERFLOW, float_session
 from autovoice.steps.context import Context
-from autovoice.steps.points import POINTS, load_point, save_point
 from autovoice.steps.reference_onnx import options_for, run
 from tests.onnx_models import model, node, saved, value
 
@@ -44,7 +44,7 @@ def answered(path: Path, tmp_path: Path) -> dict[str, dict[str, np.ndarray]]:
         save_point(inputs, point, {"x": np.random.default_rng(i).normal(0, 1, (i + 1, 8)).astype(np.float32)})
     tensor = {"dtype": "float32", "shape": ["n", 8]}
     fields: dict[str, Any] = {
-        "reads": {"x": ["inputs", "x"]},
+        "reads": {"x": {"role": "inputs", "wire": "x"}},
         "inputs": {"x": tensor},
         "outputs": {"y": tensor | {"wire": "out"}},
         "output_order": ["y"],

@@ -120,14 +120,14 @@ def is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...], unit: int) -
     return True
 
 
-@_Deleter
+@_Deleter  # type: ignore[untyped-decorator]
 def _delete(address: int) -> None:
     given = _given.pop(address, None)
     if given is not None:
         given[2].release()
 
 
-@_Destructor
+@_Destructor  # type: ignore[untyped-decorator]
 def _abandon(capsule: int) -> None:
     if _dying_is_valid(capsule, _NAME):  # a consumer would have renamed it
         _delete(_dying_pointer(capsule, _NAME))

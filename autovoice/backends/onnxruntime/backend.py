@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime as ort
 
 from autovoice.backends.base import HOST, Shared, run_error
+from autovoice.backends.build import BuildRequest, Delivered
 from autovoice.backends.engine import Engine
 from autovoice.backends.onnxruntime.external_data import external_data
 from autovoice.backends.onnxruntime.options import CPU, check_options
@@ -41,24 +42,25 @@ class OnnxRuntime:
         self.level = _LEVELS[options.get("graph_optimization_level", "all")]
         self.threads = options.get("intra_op_num_threads", 0)
 
-    def engine_from_onnx(self, model: Path, engine: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def engine_from_onnx(self, request: BuildRequest) -> Delivered:
         from autovoice.measure.precision import count_initializers, count_nodes, count_weights
         from autovoice.store.atomic import link_or_copy
 
-        link_or_copy(model, engine)
+        engine = request.engine
+        link_or_copy(request.model, engine)
         with tempfile.TemporaryDirectory(dir=engine.parent) as folder:
             optimized = Path(folder) / "optimized.onnx"
             self._session(engine, optimized)
             # what runs may differ from what stands in the file: a CPU has no float16 convolution, and
             # ONNX Runtime computes in float32 between casts
             executed = count_weights(optimized)
-        return {
-            "file": count_nodes(engine),
-            "heavy": count_nodes(engine, heavy=True),
-            "weights": count_initializers(engine),
-            "executed": executed,
-            "providers": self.providers,
-        }
+        return Delivered(
+            file=count_nodes(engine),
+            heavy=count_nodes(engine, heavy=True),
+            weights=count_initializers(engine),
+            executed=executed,
+            more={"providers": self.providers},
+        )
 
     def session_from_engine(self, engine: Engine, outputs: tuple[str, ...], shared: Shared | None = None) -> OrtSession:
         """Raises ArtefactError for an engine that has part of its weights in other files."""

@@ -9,15 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autovoice.backends.tensorrt.request import Profile, Samples
 from autovoice.calibration.samples import SampleChecker
 from autovoice.dims.expressions import evaluate, symbols
 from autovoice.errors import CalibrationError
 from autovoice.spec import POINTS
+
+if TYPE_CHECKING:
+    from autovoice.backends.build import Samples
+    from autovoice.spec.fields import Profile
+    from autovoice.spec.ports import TensorField
 
 #: calibrations of a component with dynamic axes: short, middle and long samples
 MOST = 3
@@ -51,7 +55,7 @@ class Group:
 class Grouper:
     """Checks samples against the declared inputs, and groups and crops them within the range of the profiles."""
 
-    def __init__(self, inputs: Mapping[str, Mapping[str, Any]], profiles: Sequence[Profile]) -> None:
+    def __init__(self, inputs: Mapping[str, TensorField], profiles: Sequence[Profile]) -> None:
         self._axes = {n: tuple(t["shape"]) for n, t in inputs.items()}
         names = {s for shape in self._axes.values() for axis in shape for s in symbols(axis)}
         self._checker = SampleChecker(inputs, {}, names, "the engine")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Set
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from autovoice.errors import BuildError
 from autovoice.onnx_tools.lowering.exclude import kept_nodes
 from autovoice.onnx_tools.lowering.policy import chosen_nodes, quantizable
+
+if TYPE_CHECKING:
+    from autovoice.spec.fields import KeepField, QuantizeField
 
 #: operators that make much of a small error in what they read, beside all reductions and normalizations, and sums of
 #: tensors, along which the error of every residual block would add up. Through the others that are no product
@@ -33,7 +36,7 @@ FloatNodes = dict[str, str]
 
 
 def float_nodes(
-    model: Path, named: Path, policy: Mapping[str, Any], keep: Mapping[str, Any], float16: bool
+    model: Path, named: Path, policy: QuantizeField, keep: KeepField, float16: bool
 ) -> tuple[FloatNodes, set[str], set[str]]:
     """What of `model` stays out of int8, which of that are products, and the products that may be in it.
 

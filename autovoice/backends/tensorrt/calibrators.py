@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from autovoice.backends.tensorrt.network import io_of
 from autovoice.backends.tensorrt.request import Request
 from autovoice.errors import BuildError, CalibrationError, choices
 from autovoice.spec import POINTS
+
+if TYPE_CHECKING:
+    from autovoice.spec.fields import ImplicitField
 
 _MIB = 1 << 20
 _ANEW = "precision.implicit.cache=null calibrates anew, from samples"
@@ -65,7 +68,7 @@ class _Calibration:
     log: Log
 
     @property
-    def implicit(self) -> Mapping[str, Any]:
+    def implicit(self) -> ImplicitField:
         assert self.request.implicit is not None
         return self.request.implicit
 
@@ -102,8 +105,9 @@ class _Calibration:
         flags exclude each other: where int8 is preferred, the engine is asked whether it kept to what is held.
         """
         request, flags = self.request, self.module.BuilderFlag
-        named, float16 = request.named or request.model, self.implicit["float16"]
-        held, must, products = float_nodes(request.model, named, request.quantize, request.keep, float16)
+        assert request.quantize is not None
+        float16 = self.implicit["float16"]
+        held, must, products = float_nodes(request.model, request.named, request.quantize, request.keep, float16)
         constrained = hold(self.module, self.network, held, must)
         if self.implicit["prefer_int8"] and prefer_int8(self.module, self.network, products, held):
             return [flags.PREFER_PRECISION_CONSTRAINTS]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from autovoice.backends.tensorrt.request import Profile
 from autovoice.errors import BuildError
 from autovoice.spec import POINTS
+
+if TYPE_CHECKING:
+    from autovoice.spec.fields import Profile
 
 
 def set_flag(config: Any, flag: Any, on: bool) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autovoice.backends.base import Session, Shared
 from autovoice.backends.engine import Engine
@@ -15,6 +14,9 @@ from autovoice.backends.tensorrt.sidecar import read_sidecar
 from autovoice.backends.tensorrt.versions import Tool, imported
 from autovoice.errors import ArtefactError, BuildError, MismatchError
 from autovoice.machine.gpus import gpus, why_none
+
+if TYPE_CHECKING:
+    from autovoice.backends.build import BuildRequest, Delivered
 
 
 class EngineBackend:
@@ -28,10 +30,10 @@ class EngineBackend:
         self._session_options = asdict(session_options(options))
         self.options = options
 
-    def engine_from_onnx(self, model: Path, engine: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def engine_from_onnx(self, request: BuildRequest) -> Delivered:
         from autovoice.backends.tensorrt.make import make_engine
 
-        return make_engine(self.tool, self.options, model, engine, fields)
+        return make_engine(self.tool, self.options, request)
 
     def code_in(self, engine: Engine) -> tuple[str, ...]:
         """An engine for several versions brings code of its own along, which runs on the host."""

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from types import ModuleType
 from typing import Any
 
+from autovoice.backends.build import Delivered
+
 #: layers that only move, make or reformat values
 _NEUTRAL = ("Reformat", "NoOp", "Constant", "Shuffle", "Reshape", "ShapeHostToDevice", "Signal", "Wait", "Cast")
 _HEAVY = ("Convolution", "Deconvolution", "Gemm", "MatrixMultiply", "FullyConnected")
@@ -108,23 +110,25 @@ def _type(tensor: Mapping[str, Any]) -> str:
     return next((name for name, words in _TYPES if any(w in said for w in words)), "unknown")
 
 
-def summary(layers: Iterable[Layer]) -> dict[str, Any]:
-    """{"file", "heavy": {type: layers}, "time": {type: share of the time of typed layers}, "layers": all of them}."""
+def summary(layers: Iterable[Layer]) -> Delivered:
+    """What layers compute in: all of them, the heavy ones, and shares of the time of those whose type is known."""
     layers = list(layers)
     typed = [x for x in layers if x.type is not None]
-    found: dict[str, Any] = {
-        "file": dict(Counter(x.type for x in typed)),
-        "heavy": dict(Counter(x.type for x in typed if x.heavy)),
-        "layers": len(layers),
-    }
-    timed = [x for x in typed if x.ms is not None]
-    total = sum(x.ms or 0.0 for x in timed)
-    if total:
-        by: dict[str, float] = {}
-        for x in timed:
-            by[str(x.type)] = by.get(str(x.type), 0.0) + (x.ms or 0.0)
-        found["time"] = {t: round(ms / total, 4) for t, ms in by.items()}
-    return found
+    return Delivered(
+        file=dict(Counter(str(x.type) for x in typed)),
+        heavy=dict(Counter(str(x.type) for x in typed if x.heavy)),
+        time=_shares(typed),
+        layers=len(layers),
+    )
+
+
+def _shares(typed: Iterable[Layer]) -> dict[str, float] | None:
+    by: dict[str, float] = {}
+    for x in typed:
+        if x.ms is not None:
+            by[str(x.type)] = by.get(str(x.type), 0.0) + x.ms
+    total = sum(by.values())
+    return {t: round(ms / total, 4) for t, ms in by.items()} if total else None
 
 
 def dump(layers: Iterable[Layer]) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from packaging.version import Version
 
+from autovoice.backends.build import Delivered
 from autovoice.backends.tensorrt import inspector
 from autovoice.backends.tensorrt.builder import BuiltEngine, engine_from_request
 from autovoice.backends.tensorrt.calibration_policy import float_nodes
@@ -25,20 +26,21 @@ from autovoice.machine.gpus import gpus
 from autovoice.machine.sharing import gpu_shared
 from autovoice.measure.precision import heavy_types
 
+if TYPE_CHECKING:
+    from autovoice.backends.build import BuildRequest
+
 #: calls of the profile that tells how long each layer takes
 _PROFILED = 20
 
 
-def make_engine(
-    tool: Tool, options: Mapping[str, Any], model: Path, engine: Path, fields: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Write `engine` and what stands beside it; what it computes in, told by whom, and the names of these files.
+def make_engine(tool: Tool, options: Mapping[str, Any], asked: BuildRequest) -> Delivered:
+    """Write the engine and what stands beside it; what it computes in, told by whom, and the names of these files.
 
     Raises BuildError in the tool's words, and PrecisionError for convolutions or products in another type than asked.
     """
-    module = imported(tool)
+    module, engine = imported(tool), asked.engine
     has = features(tool, Version(module.__version__))
-    request, log = Request.of(model, options, fields), Log(module)
+    request, log = Request.of(asked, options), Log(module)
     with gpu_shared(alone=has.timing_cache):  # nothing may disturb tactics that are timed
         try:
             made = engine_from_request(module, has, request, log)
@@ -49,17 +51,16 @@ def make_engine(
             engine.with_name("calibration.cache").write_bytes(made.calibration_cache)
         beside = [write_sidecar(engine, _sidecar(tool, module.__version__, made, request)).name]
         if has.ahead_of_time and not _runs_here(request.environment):
-            return {**made.types, "told_by": "network", "beside": beside}
-        asked = heavy_types(onnx.load(model))
-        layers = _layers(module, engine, asked, request, log)
+            return Delivered(file=made.types["file"], heavy=made.types["heavy"], told_by="network", beside=beside)
+        types = heavy_types(onnx.load(request.model))
+        layers = _layers(module, engine, types, request, log)
     layers_of(engine).write_text(inspector.dump(layers))
-    missed = check_types(layers, asked, request)
-    told = {**inspector.summary(layers), "told_by": "inspector", "missed": missed, "untold": uninspected(layers, asked)}
-    if request.implicit is None and not told["heavy"]:  # kernels that fuse everything tell their borders alone
-        told |= {"file": made.types["file"], "heavy": made.types["heavy"], "told_by": "network"}
-    if request.implicit is not None:
-        told["quantized_by"] = "builder"
-    return told | {"beside": [*beside, layers_of(engine).name]}
+    missed, untold = check_types(layers, types, request), uninspected(layers, types)
+    told = replace(inspector.summary(layers), told_by="inspector", missed=missed, untold=untold)
+    if request.implicit is None and not told.heavy:  # kernels that fuse everything tell their borders alone
+        told = replace(told, file=made.types["file"], heavy=made.types["heavy"], told_by="network")
+    chosen = None if request.implicit is None else "builder"
+    return replace(told, quantized_by=chosen, beside=[*beside, layers_of(engine).name])
 
 
 def _sidecar(tool: Tool, version: str, made: BuiltEngine, request: Request) -> dict[str, Any]:
@@ -136,8 +137,9 @@ def uninspected(layers: list[inspector.Layer], asked: Mapping[str, str]) -> int:
 def _check_held(layers: list[inspector.Layer], request: Request) -> None:
     """The builder may prefer other types than it was asked for; what the policy leaves out is not its to choose."""
     assert request.implicit is not None
-    named, float16 = request.named or request.model, request.implicit["float16"]
-    _, must, _ = float_nodes(request.model, named, request.quantize, request.keep, float16)
+    assert request.quantize is not None
+    float16 = request.implicit["float16"]
+    _, must, _ = float_nodes(request.model, request.named, request.quantize, request.keep, float16)
     for layer in (x for x in layers if x.heavy and x.type == request.precision):
         if found := must.intersection(layer.nodes):
             fact = f"'{min(found)}' is to stay out of {request.precision}, and the builder computes it so"

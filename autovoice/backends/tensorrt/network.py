@@ -56,7 +56,8 @@ def io_of(network: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def dtype_of(dtype: Any) -> str:
-    return DTYPES.get(dtype.name, dtype.name.lower())
+    name = str(dtype.name)
+    return DTYPES.get(name, name.lower())
 
 
 def types_of(network: Any) -> dict[str, dict[str, int]]:

@@ -1,28 +1,25 @@
-"""A build request as plain data, out of a build step's fields."""
+"""A build request with the options of the backend checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from autovoice.backends.tensorrt.options import BuildOptions, build_options
 
-Samples = Callable[[], Iterator[tuple[str, dict[str, np.ndarray]]]]
-#: {input: {"min", "opt", "max": sizes}}
-Profile = Mapping[str, Mapping[str, Sequence[int]]]
+if TYPE_CHECKING:
+    from autovoice.backends.build import BuildRequest, Samples
+    from autovoice.spec.fields import ImplicitField, KeepField, Profile, QuantizeField
+    from autovoice.spec.ports import TensorField
 
 
 @dataclass(frozen=True)
 class Request:
     """One engine: the lowered graph, the type it computes in, its profiles, and what it depends on here.
 
-    `implicit` asks the tool to quantize by itself: {calibrator, min_share, float16, prefer_int8}, fed by `samples`, or
-    by a calibration cache in its own format, `calibration_cache`; `quantize` is then the policy of what may be, by the
-    names of the graph before its passes, `named`.
+    What `BuildRequest` says of its fields holds here too.
     """
 
     model: Path
@@ -30,29 +27,29 @@ class Request:
     profiles: tuple[Profile, ...]
     options: BuildOptions
     environment: Mapping[str, Any]
-    inputs: Mapping[str, Mapping[str, Any]]
+    inputs: Mapping[str, TensorField]
+    keep: KeepField
+    named: Path
     caches: Path | None = None
-    implicit: Mapping[str, Any] | None = None
+    implicit: ImplicitField | None = None
     samples: Samples | None = None
     calibration_cache: Path | None = None
-    quantize: Mapping[str, Any] = field(default_factory=dict)
-    keep: Mapping[str, Any] = field(default_factory=dict)
-    named: Path | None = None
+    quantize: QuantizeField | None = None
 
     @classmethod
-    def of(cls, model: Path, options: Mapping[str, Any], fields: Mapping[str, Any]) -> Request:
+    def of(cls, asked: BuildRequest, options: Mapping[str, Any]) -> Request:
         return cls(
-            model,
-            fields["precision"]["type"],
-            tuple(fields["profiles"]),
+            asked.model,
+            asked.precision["type"],
+            tuple(asked.profiles),
             build_options(options),
-            fields["environment"],
-            fields["inputs"],
-            fields.get("caches"),
-            fields.get("implicit"),
-            fields.get("samples"),
-            fields.get("files", {}).get("precision.implicit.cache"),
-            fields.get("quantize", {}),
-            fields.get("keep", {}),
-            fields.get("named"),
+            asked.environment,
+            asked.inputs,
+            asked.keep,
+            asked.named,
+            asked.caches,
+            asked.implicit,
+            asked.samples,
+            asked.calibration_cache,
+            asked.quantize,
         )

@@ -21,7 +21,7 @@ class TorchArray:
 
     @property
     def ndim(self) -> int:
-        return self.tensor.ndim
+        return int(self.tensor.ndim)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -29,7 +29,7 @@ class TorchArray:
 
     @property
     def nbytes(self) -> int:
-        return self.tensor.nbytes
+        return int(self.tensor.nbytes)
 
     def numpy(self) -> np.ndarray:
         """A copy in host memory, once the work before it is done."""

@@ -7,18 +7,20 @@ float32, as in normalisations, that is used.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autovoice.backends.build import Delivered
 from autovoice.errors import BuildError, choices, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor, device, nn
 
     from autovoice.backends.base import Shared
+    from autovoice.backends.build import BuildRequest
     from autovoice.backends.engine import Engine
     from autovoice.backends.torch.record import Record
     from autovoice.backends.torch.session import TorchSession
+    from autovoice.spec.fields import KeepField, TracedModuleField
 
 _DEVICES = ("auto", "cpu", "cuda")
 _SWITCHES = ("cuda_graphs",)
@@ -66,24 +68,31 @@ class Torch:
             fix = "backend.session.cuda_graphs=false"
             raise BuildError("backend.session.cuda_graphs: CUDA graphs need a GPU, and this is a CPU", fix)
 
-    def engine_from_onnx(self, model: Path, engine: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the module that `fields` name, not `model`, and run what was written once, counting operations."""
+    def engine_from_onnx(self, request: BuildRequest) -> Delivered:
+        """Write the module of the request, not its graph, and run what was written once, counting operations."""
         from autovoice.backends.torch.allowed_targets import check_model
         from autovoice.backends.torch.count import stored
         from autovoice.backends.torch.engine_file import in_dtype, write_engine
         from autovoice.modules.loading import load_module
 
-        dtype = fields["precision"]["type"]
+        dtype, made = request.precision["type"], _module(request)
         if dtype == "float16":
-            _check_keep(fields["keep"])
+            _check_keep(request.keep)
         where = self._device(dtype)
-        check_model(fields["model"], BuildError)
-        files = {name: Path(path) for name, path in fields["files"].items()}
-        module, _ = load_module(fields, files)
-        record = _record(fields, _changed(module, fields))
+        check_model(made["model"], BuildError)
+        module, _ = load_module(made, request.inputs, request.files)
+        record = _record(request, _changed(module, request))
         in_dtype(module, dtype)
-        state = write_engine(engine, module, record)
-        return {**self._counted(engine, fields), "weights": stored(state), "device": where.type, "unit": "operations"}
+        state = write_engine(request.engine, module, record)
+        counts, heavy = self._counted(request)
+        return Delivered(
+            file=counts,
+            heavy=heavy,
+            executed=heavy,
+            weights=stored(state),
+            unit="operations",
+            more={"device": where.type},
+        )
 
     def code_in(self, engine: Engine) -> tuple[str, ...]:
         """The module, and whatever its arguments name to be made too."""
@@ -121,55 +130,63 @@ class Torch:
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("cpu")
 
-    def _counted(self, engine: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """What the file itself computes in, at the sizes of tracing."""
+    def _counted(self, request: BuildRequest) -> tuple[dict[str, int], dict[str, int]]:
+        """{type: operations} of what was written, at the sizes of tracing; and of convolutions and products alone."""
         from autovoice.backends.torch.count import CountOperations
         from autovoice.machine.sharing import gpu_shared
         from autovoice.modules.tracing import trace_inputs
 
-        feeds, mode = trace_inputs(fields), CountOperations()
+        made, mode = _module(request), CountOperations()
+        feeds = trace_inputs(request.inputs, made["trace"])
         with (
             gpu_shared(alone=False),
-            self._session(engine, tuple(fields["output_order"]), plain=True) as session,
+            self._session(request.engine, tuple(made["output_order"]), plain=True) as session,
         ):
             feeds = session.put(feeds)
             with mode:
                 session.run(feeds)
             session.wait()
-        heavy = dict(mode.heavy)
-        return {"file": dict(mode.counts), "heavy": heavy, "executed": heavy}
+        return dict(mode.counts), dict(mode.heavy)
 
 
-def _record(fields: Mapping[str, Any], changed: list[str]) -> Record:
+def _module(request: BuildRequest) -> TracedModuleField:
+    if request.module is None:
+        raise BuildError("torch runs modules, and was given none", "from_module: true in the backend's YAML")
+    return request.module
+
+
+def _record(request: BuildRequest, changed: list[str]) -> Record:
     from autovoice.backends.torch.record import Record
 
+    made = _module(request)
     return Record(
-        target=fields["model"]["target"],
-        kwargs=fields["model"]["kwargs"],
-        seed=fields["seed"],
-        inputs={name: t["dtype"] for name, t in fields["inputs"].items()},
+        target=made["model"]["target"],
+        kwargs=made["model"]["kwargs"],
+        seed=made["seed"],
+        inputs={name: t["dtype"] for name, t in request.inputs.items()},
         # in the order of forward's tuple: a record of JSON keeps none
-        outputs={name: fields["outputs"][name]["dtype"] for name in fields["output_order"]},
-        dtype=fields["precision"]["type"],
-        kept=list(fields["keep"]["inputs"]),
+        outputs={name: request.outputs[name]["dtype"] for name in made["output_order"]},
+        dtype=request.precision["type"],
+        kept=list(request.keep["inputs"]),
         changed=changed,
     )
 
 
-def _changed(module: nn.Module, fields: Mapping[str, Any]) -> list[str]:
+def _changed(module: nn.Module, request: BuildRequest) -> list[str]:
     """The inputs that forward overwrites, which an engine may not do to its caller's arrays."""
     from autovoice.modules.loading import call
     from autovoice.modules.tracing import trace_inputs
 
-    feeds: dict[str, Tensor] = trace_inputs(fields)
-    call(module, feeds, fields["output_order"])
+    made = _module(request)
+    feeds: dict[str, Tensor] = trace_inputs(request.inputs, made["trace"])
+    call(module, feeds, made["output_order"])
     return [name for name, value in feeds.items() if value._version]  # torch counts writes
 
 
-def _check_keep(keep: Mapping[str, Any]) -> None:
-    for key in ("op_types", "nodes"):
-        if keep[key]:
-            fact = f"keep.{key} ({choices(keep[key])}) is about nodes of an ONNX graph, and torch runs the module"
+def _check_keep(keep: KeepField) -> None:
+    for key, named in (("op_types", keep["op_types"]), ("nodes", keep["nodes"])):
+        if named:
+            fact = f"keep.{key} ({choices(named)}) is about nodes of an ONNX graph, and torch runs the module"
             empty = f"component.<name>.keep.{key}=[] or precision.keep.{key}=[]"
             raise BuildError(fact, f"{empty} leaves it to autocast; keep.inputs works here; or precision=fp32")
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,6 +23,9 @@ from autovoice.backends.torch.allowed_targets import check_model
 from autovoice.backends.torch.record import KEY, Record, read_record
 from autovoice.errors import ArtefactError, BuildError, ExportError, nearest
 from autovoice.modules.loading import load_module
+
+if TYPE_CHECKING:
+    from autovoice.spec.fields import ModuleField
 
 #: layers whose weights are held in the compute type; everything else adapts to what flows through it
 HEAVY_LAYERS = (
@@ -58,10 +61,10 @@ def read_engine(engine: Engine) -> tuple[nn.Module, Record]:
 
 def module_of(record: Record) -> nn.Module:
     """The module as its constructor makes it, weight norm folded; random numbers of the process stay as they were."""
-    fields = {"model": record.model, "seed": record.seed, "inputs": record.inputs}
+    made: ModuleField = {"model": record.model, "checkpoint": None, "seed": record.seed}
     with torch.random.fork_rng(devices=[]):
         try:
-            module, _ = load_module(fields, {})
+            module, _ = load_module(made, record.inputs, {})
         except ExportError as e:
             fix = "a torch engine needs the model's code as it was when built: use that version, or build it again"
             raise ArtefactError(e.fact, fix) from e

@@ -17,6 +17,7 @@ from autovoice.store.json_files import parse_json
 
 if TYPE_CHECKING:
     from autovoice.backends.engine import Engine
+    from autovoice.spec.fields import TargetField
 
 KEY = "autovoice"
 #: bytes of a header: names, shapes and this record, no weights
@@ -41,7 +42,7 @@ class Record:
     changed: list[str] = field(default_factory=list)
 
     @property
-    def model(self) -> dict[str, Any]:
+    def model(self) -> TargetField:
         return {"target": self.target, "kwargs": self.kwargs}
 
     @property

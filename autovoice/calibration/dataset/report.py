@@ -52,7 +52,7 @@ def _bar_line(counts: Sequence[int] | np.ndarray) -> str:
 
 def _ranged(c: Mapping[str, Any]) -> bool:
     """Not of a fixed size; nor 1 in every sample, as an axis of batches is: samples come one at a time."""
-    return c["profile"][0] != c["profile"][1] and c["seen"] != [1, 1]
+    return bool(c["profile"][0] != c["profile"][1] and c["seen"] != [1, 1])
 
 
 def _covered(name: str, c: Mapping[str, Any]) -> str:

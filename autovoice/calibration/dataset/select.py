@@ -68,7 +68,7 @@ def quotas(available: np.ndarray, wanted: int) -> np.ndarray:
 
 
 def _strata(places: np.ndarray, count: int) -> np.ndarray:
-    return np.clip((places * count).astype(int), 0, count - 1)
+    return np.asarray(np.clip((places * count).astype(int), 0, count - 1))
 
 
 def standardised(features: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ from autovoice.plan.rules.calibration import (
     upstream,
 )
 from autovoice.plan.rules.component import source
+from autovoice.plan.rules.tensors import tensor
 from autovoice.spec import Calibration
 from autovoice.store.hashing import uncached_sha256
 from autovoice.store.npz import read_npz
@@ -89,10 +90,10 @@ def candidates_of(
     for c in graph.parts:
         needs = sample_needs(graph, c, calibration)
         pairs = sample_reads(graph, c, calibration).items()
-        reads[c.name] = {local: (needs[role], wire) for local, (role, wire) in pairs}
+        reads[c.name] = {local: (needs[port["role"]], port["wire"]) for local, port in pairs}
     samples = folders[f"{SAMPLES}_{calibration.name}"]
     entries = entries_of(samples)
-    inputs = {t.name: {"shape": list(t.shape)} for t in graph.spec.pipeline.inputs}
+    inputs = {t.name: tensor(t) for t in graph.spec.pipeline.inputs}
     used = {step for by in reads.values() for step, _ in by.values()}
     return Candidates(
         {step: folders[step] for step in sorted(used)},

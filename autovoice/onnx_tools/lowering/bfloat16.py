@@ -59,7 +59,7 @@ def bfloat16_from_float32(model: onnx.ModelProto, kept: Set[str]) -> onnx.ModelP
 
 def _float32(name: str, types: Mapping[str, int]) -> bool:
     """Lengths and indices are not; a value of unknown type is taken for one."""
-    return types.get(name, TensorProto.FLOAT) == TensorProto.FLOAT
+    return bool(types.get(name, TensorProto.FLOAT) == TensorProto.FLOAT)
 
 
 def _bfloat16(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:

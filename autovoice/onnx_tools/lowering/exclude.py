@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING
 
 import onnx
 
 from autovoice.errors import LoweringError, nearest
 from autovoice.onnx_tools.guard import inferred
+
+if TYPE_CHECKING:
+    from autovoice.spec.fields import KeepField
 
 FLOATS = (
     onnx.TensorProto.FLOAT,
@@ -19,7 +22,7 @@ FLOATS = (
 )
 
 
-def kept_nodes(model: onnx.ModelProto, keep: Mapping[str, Any]) -> list[str]:
+def kept_nodes(model: onnx.ModelProto, keep: KeepField) -> list[str]:
     """Names of the nodes that `keep` means, in graph order."""
     graph = model.graph
     reached = _reached(model, keep["inputs"]) if keep["inputs"] else set()
@@ -30,7 +33,7 @@ def kept_nodes(model: onnx.ModelProto, keep: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def check_keep(model: onnx.ModelProto, keep: Mapping[str, Any]) -> None:
+def check_keep(model: onnx.ModelProto, keep: KeepField) -> None:
     """Raise LoweringError for a node pattern or an input of a component's own list that means nothing.
 
     An exclusion that matches no node would be a silent no-op, the commonest mistake with such lists. Operator types

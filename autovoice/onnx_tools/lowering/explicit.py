@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -25,6 +25,9 @@ from autovoice.onnx_tools.lowering.policy import chosen_nodes
 from autovoice.onnx_tools.ranges import read_ranges
 from autovoice.spec import QUANTIZABLE
 
+if TYPE_CHECKING:
+    from autovoice.spec.fields import KeepField, QuantizeField
+
 #: their inputs beyond these are biases
 _DATA_INPUTS = 2
 
@@ -35,8 +38,8 @@ _OPSET = 19
 def to_qdq(
     source: Path,
     target: Path,
-    keep: Mapping[str, Any],
-    quantize: Mapping[str, Any],
+    keep: KeepField,
+    quantize: QuantizeField,
     ranges: Path | None,
     dtype: str = "int8",
     around: str = "float32",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
@@ -16,14 +16,17 @@ from autovoice.onnx_tools.lowering import bodies
 from autovoice.onnx_tools.lowering.exclude import kept_nodes
 from autovoice.store.atomic import link_or_copy
 
+if TYPE_CHECKING:
+    from autovoice.spec.fields import KeepField
 
-def keep_float32(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[str, Any]:
+
+def keep_float32(source: Path, target: Path, keep: KeepField) -> dict[str, Any]:
     """Nothing to rewrite: the exported graph is the float32 graph."""
     link_or_copy(source, target)
     return {}
 
 
-def to_float16(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[str, Any]:
+def to_float16(source: Path, target: Path, keep: KeepField) -> dict[str, Any]:
     """Weights and computation in float16, inputs and outputs as declared (ONNX Runtime's converter)."""
     model = onnx.load(source)
     kept = kept_nodes(model, keep)
@@ -98,7 +101,7 @@ def _drop_repeats(graph: onnx.GraphProto) -> None:
         made.update(node.output)
 
 
-def to_bfloat16(source: Path, target: Path, keep: Mapping[str, Any]) -> dict[str, Any]:
+def to_bfloat16(source: Path, target: Path, keep: KeepField) -> dict[str, Any]:
     """Weights and computation in bfloat16, by casts around the nodes that compute."""
     from autovoice.onnx_tools.lowering.bfloat16 import bfloat16_from_float32
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -20,6 +20,9 @@ from autovoice.onnx_tools.ranges import Ranges, read_ranges
 from autovoice.store.atomic import link_or_copy
 from autovoice.terminal.overrides import setting
 
+if TYPE_CHECKING:
+    from autovoice.spec.fields import KeepField, QuantizeField
+
 #: the first with a scale for each channel
 _OPSET = 13
 
@@ -30,8 +33,8 @@ _FLOAT_OUTPUT = ["MatMul", "Gemm"]
 def to_u8s8(
     source: Path,
     target: Path,
-    keep: Mapping[str, Any],
-    quantize: Mapping[str, Any],
+    keep: KeepField,
+    quantize: QuantizeField,
     ranges: Path | None,
     bias: bool = True,
 ) -> dict[str, Any]:
@@ -187,4 +190,5 @@ def _before(name: str, made: Mapping[str, onnx.NodeProto]) -> str | None:
     back = made.get(name)
     if back is None or back.op_type != "DequantizeLinear" or back.input[0] not in made:
         return None
-    return made[back.input[0]].input[0]
+    source: str = made[back.input[0]].input[0]
+    return source

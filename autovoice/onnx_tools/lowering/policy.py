@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING
 
 import onnx
 
@@ -13,8 +13,11 @@ from autovoice.onnx_tools.guard import inferred
 from autovoice.onnx_tools.lowering.exclude import FLOATS, kept_nodes
 from autovoice.spec import QUANTIZABLE
 
+if TYPE_CHECKING:
+    from autovoice.spec.fields import KeepField, QuantizeField
 
-def chosen_nodes(model: onnx.ModelProto, policy: Mapping[str, Any], keep: Mapping[str, Any]) -> list[str]:
+
+def chosen_nodes(model: onnx.ModelProto, policy: QuantizeField, keep: KeepField) -> list[str]:
     """Names of the nodes to quantize, in graph order: what the policy means, without what stays float32.
 
     A pattern is matched against a node's name and the names of its weights: `resblocks.*` means the convolutions
@@ -64,7 +67,7 @@ def _names(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> dict[str, tup
     return {n.name: (n.name, *(i for i in n.input if i in weights)) for n in nodes}
 
 
-def _check_patterns(policy: Mapping[str, Any], names: Mapping[str, tuple[str, ...]]) -> None:
+def _check_patterns(policy: QuantizeField, names: Mapping[str, tuple[str, ...]]) -> None:
     for key in ("include", "exclude"):
         for pattern in policy[key]:
             if not any(_matches(pattern, own) for own in names.values()):
@@ -73,7 +76,7 @@ def _check_patterns(policy: Mapping[str, Any], names: Mapping[str, tuple[str, ..
                 raise LoweringError(fact, nearest(pattern, known)[:300])
 
 
-def _selected(names: tuple[str, ...], policy: Mapping[str, Any]) -> bool:
+def _selected(names: tuple[str, ...], policy: QuantizeField) -> bool:
     included = not policy["include"] or any(_matches(p, names) for p in policy["include"])
     return included and not any(_matches(p, names) for p in policy["exclude"])
 

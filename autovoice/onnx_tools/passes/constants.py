@@ -59,7 +59,7 @@ class Constants:
         """The shape of a constant that `changed` can change; None for other tensors."""
         values = self.editor.stored(name)
         if values is not None:
-            return values.shape
+            return tuple(values.shape)
         node = self.editor.made_by.get(name)
         if node is None or node.op_type not in _BEHIND or attributes(node).get("block_size", 0):
             return None
@@ -97,7 +97,7 @@ class Constants:
             same = changed is values
             node.input.append(other if same else self.editor.add(changed, f"{other}_changed", instead_of=other))
             set_attribute(node, "axis", change.axis(axis, rank))
-        return node.output[0]
+        return str(node.output[0])
 
 
 def spatial(node: onnx.NodeProto, rank: int) -> dict[str, Any]:

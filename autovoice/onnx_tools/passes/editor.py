@@ -68,7 +68,8 @@ class Editor:
             tensor = attributes(node).get("value")
         if not isinstance(tensor, onnx.TensorProto) or name in self.inputs or tensor.external_data:
             return None
-        return numpy_helper.to_array(tensor)
+        values: np.ndarray = numpy_helper.to_array(tensor)
+        return values
 
     def add(self, values: Array, name: str, instead_of: str = "") -> str:
         """A new constant; it takes the name of the one it stands for if nothing reads that one in the end."""

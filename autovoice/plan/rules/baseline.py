@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autovoice.graph.wiring import Graph
 from autovoice.plan.rules.component import engine_steps, sources
 from autovoice.plan.rules.step import Step, loader
 from autovoice.spec import Backend, Component, EngineVariant, Precision
+
+if TYPE_CHECKING:
+    from autovoice.spec.fields import LoaderField
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,6 @@ def baseline_steps(graph: Graph, c: Component, baseline: Baseline) -> tuple[Step
     return (*sources(graph, c), *engine_steps(graph, baseline.of(c)))
 
 
-def loaded_as(c: Component, baseline: Baseline) -> Mapping[str, Any]:
+def loaded_as(c: Component, baseline: Baseline) -> LoaderField:
     """What loads the build."""
     return loader(baseline.of(c).backend)

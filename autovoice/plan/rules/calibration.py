@@ -5,27 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autovoice.graph.wiring import Graph, ancestors
 from autovoice.plan.rules.environment import implicit
-from autovoice.plan.rules.step import (
-    TOOLS,
-    Step,
-    code_of,
-    component_step,
-    dims_of,
-    export_of,
-    formulas,
-    inputs_of,
-    outputs_of,
-    profiles,
-    symbols_of,
-    target,
-    targets_of,
-    tensor,
-)
+from autovoice.plan.rules.step import Step, component_step, export_of, pipeline_step, target, targets_of
+from autovoice.plan.rules.tensors import dims_of, example, formulas, inputs_of, outputs_of, profiles, symbols_of
 from autovoice.spec import Calibration, Component
+
+if TYPE_CHECKING:
+    from autovoice.spec.fields import ExampleField
+    from autovoice.spec.ports import SentPort
+    from autovoice.steps.fields import (
+        ActivationsFields,
+        CoverageFields,
+        MethodsFields,
+        ObserveFields,
+        RangesCalibratorFields,
+        RangesFields,
+        SamplesFields,
+    )
 
 #: the role under which a component reads samples of its own
 SAMPLES = "samples"
@@ -69,10 +68,10 @@ def method_checks(components: Iterable[Component]) -> list[Step]:
         known.append(c)
     found = []
     for i, (calibration, users) in enumerate(shared):
-        fields = {"patterns": [p for p in calibration.method if p != "default"]}
+        fields: MethodsFields = {"patterns": [p for p in calibration.method if p != "default"]}
         needs = {f"ranges:{c.name}": f"{c.name}.ranges" for c in users}
         name = f"methods_{calibration.name}" + (f"_{i + 1}" if i else "")
-        found.append(Step(name, "", "methods", fields, needs, {}, code_of("methods")))
+        found.append(pipeline_step(name, "methods", fields, needs))
     return found
 
 
@@ -99,33 +98,30 @@ def upstream(graph: Graph, components: Iterable[Component]) -> set[str]:
 def pipeline_samples(graph: Graph, calibration: Calibration) -> list[Step]:
     """What the source gives for the pipeline's inputs, and whether it covers their profile."""
     # all that are declared, whatever part is built: samples do not depend on `targets`
-    declared = graph.spec.pipeline.inputs
-    tensors = {t.name: tensor(t) | {"default": t.default, "example": t.example} for t in declared}
+    tensors = {t.name: example(t) for t in graph.spec.pipeline.inputs}
     given, checked = _sampled(graph, calibration, tensors, "")
     called = label(graph, calibration)
     name = f"samples_{called}"
-    made = Step(name, "", "samples", given, {}, _files(calibration), _targets(calibration), TOOLS["samples"])
-    check = Step(f"coverage_{called}", "", "coverage", checked, {SAMPLES: name}, targets=code_of("coverage"))
-    return [made, check]
+    made = pipeline_step(name, "samples", given, {}, _files(calibration), _targets(calibration))
+    return [made, pipeline_step(f"coverage_{called}", "coverage", checked, {SAMPLES: name})]
 
 
 def component_samples(graph: Graph, c: Component) -> list[Step]:
     """The same for a component's own inputs."""
-    defaults = {i.local: graph.tensors[i.wire] for i in c.inputs}
-    tensors = {n: tensor(t) | {"default": t.default, "example": t.example} for n, t in defaults.items()}
+    tensors = {i.local: example(graph.tensors[i.wire]) for i in c.inputs}
     given, checked = _sampled(graph, c.calibration, tensors, c.name)
     calibration = c.calibration
-    made = component_step(c, "samples", given, {}, _files(calibration), _targets(calibration)[1:])
+    made = component_step(c, "samples", given, {}, _files(calibration), _targets(calibration))
     return [made, component_step(c, "coverage", checked, {SAMPLES: f"{c.name}.samples"})]
 
 
 def _sampled(
-    graph: Graph, calibration: Calibration, tensors: Mapping[str, Any], component: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    graph: Graph, calibration: Calibration, tensors: Mapping[str, ExampleField], component: str
+) -> tuple[SamplesFields, CoverageFields]:
     """Fields of the samples, which are the same whatever the profile, and of the check against the profile."""
     assert calibration.source is not None
     used = dims_of(symbols_of(t["shape"] for t in tensors.values()), graph.dims)
-    given = {
+    given: SamplesFields = {
         "component": component,
         "source": target(calibration.source),
         "inputs": tensors,
@@ -133,13 +129,12 @@ def _sampled(
         "symbols": sorted(used),
         "min_samples": calibration.min_samples,
     }
-    dims = profiles(used)
-    return given, {"component": component, "inputs": tensors, "dims": dims}
+    return given, {"component": component, "inputs": tensors, "dims": profiles(used)}
 
 
 def _targets(calibration: Calibration) -> tuple[str, ...]:
     assert calibration.source is not None
-    return (*code_of("samples"), *targets_of(calibration.source))
+    return targets_of(calibration.source)
 
 
 def _files(calibration: Calibration) -> dict[str, Path]:
@@ -148,16 +143,16 @@ def _files(calibration: Calibration) -> dict[str, Path]:
 
 def activations(graph: Graph, c: Component, calibration: Calibration) -> Step:
     """What the float32 graph of a component answers to each sample: the samples of whoever reads it."""
-    fields = {"reads": sample_reads(graph, c, calibration), "outputs": outputs_of(c)}
+    fields: ActivationsFields = {"reads": sample_reads(graph, c, calibration), "outputs": outputs_of(c)}
     needs = {"export": f"{c.name}.export"} | sample_needs(graph, c, calibration)
     return component_step(c, "activations", fields, needs, name=f"activations_{label(graph, calibration)}")
 
 
-def sample_reads(graph: Graph, c: Component, calibration: Calibration) -> dict[str, list[str]]:
-    """Own input name → [who has its samples, under which name]."""
+def sample_reads(graph: Graph, c: Component, calibration: Calibration) -> dict[str, SentPort]:
+    """Who has the samples of its inputs; samples of its own know these by its own names."""
     if calibration.level == "component":
-        return {i.local: [SAMPLES, i.local] for i in c.inputs}
-    return {i.local: [_role(graph.producers[i.wire]), i.wire] for i in c.inputs}
+        return {i.local: {"role": SAMPLES, "wire": i.local} for i in c.inputs}
+    return {i.local: {"role": _role(graph.producers[i.wire]), "wire": i.wire} for i in c.inputs}
 
 
 def sample_needs(graph: Graph, c: Component, calibration: Calibration) -> dict[str, str]:
@@ -183,22 +178,22 @@ def _ranges(graph: Graph, c: Component) -> list[Step]:
         path = calibration.ranges / f"{c.name}.json" if calibration.ranges.is_dir() else calibration.ranges
         return [component_step(c, "ranges_given", {}, export, {RANGES: path}, name="ranges")]
     if calibration.calibrator is not None:
-        given = {"component": c.name, "calibrator": target(calibration.calibrator), "inputs": inputs_of(graph, c)}
-        code = targets_of(calibration.calibrator)
+        by, code = target(calibration.calibrator), targets_of(calibration.calibrator)
+        given: RangesCalibratorFields = {"component": c.name, "calibrator": by, "inputs": inputs_of(graph, c)}
         return [component_step(c, "ranges_calibrator", given, export, _files(calibration), code, "ranges")]
     own_samples = component_samples(graph, c) if calibration.level == "component" else []
     if implicit(c.primary):  # its tool observes for itself
         return own_samples
     shards = [_observe(graph, c, i) for i in range(calibration.shards)]
     needs = export | {s.id.removeprefix(f"{c.name}."): s.id for s in shards}
-    fields: dict[str, Any] = {"method": dict(calibration.method), "percentile": calibration.percentile}
+    fields: RangesFields = {"method": dict(calibration.method), "percentile": calibration.percentile}
     return [*own_samples, *shards, component_step(c, "ranges", fields, needs)]
 
 
 def _observe(graph: Graph, c: Component, shard: int) -> Step:
     """Extrema, and where a method asks for them histograms, over one shard of the samples."""
     calibration = c.calibration
-    fields = {
+    fields: ObserveFields = {
         "reads": sample_reads(graph, c, calibration),
         "histograms": {pattern: method != "minmax" for pattern, method in calibration.method.items()},
         "shard": [shard, calibration.shards],

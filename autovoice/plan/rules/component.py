@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autovoice.graph.wiring import Graph
 from autovoice.machine.sharing import machine
@@ -16,28 +16,35 @@ from autovoice.plan.rules.step import (
     Step,
     backend,
     component_step,
-    dims_of,
     engine_step,
     export_of,
-    formulas,
-    inputs_of,
     loader,
     model,
     model_targets,
     onnx_files,
-    outputs_of,
     plain_keep,
     policy,
-    reads,
-    senders,
-    symbols_of,
     target,
     targets_of,
     weights,
 )
+from autovoice.plan.rules.tensors import dims_of, formulas, inputs_of, outputs_of, reads, senders, symbols_of
 from autovoice.plan.rules.verify import verify
-from autovoice.spec import RUNS_HERE, Backend, Component, EngineVariant, Target
+from autovoice.spec import RUNS_HERE, Backend, Component, EngineVariant, Implicit, Target
 from autovoice.spec.names import PASSES
+
+if TYPE_CHECKING:
+    from autovoice.spec.fields import ImplicitField, TracedModuleField
+    from autovoice.steps.fields import (
+        BuildFields,
+        ExportFields,
+        ImportOnnxFields,
+        LowerFields,
+        PassesFields,
+        RaceFields,
+        ReferenceFields,
+        ReferenceOnnxFields,
+    )
 
 _UNTOUCHED = Target("autovoice.onnx_tools.lowering.floating.keep_float32")
 
@@ -67,7 +74,7 @@ def engine_steps(graph: Graph, v: EngineVariant) -> list[Step]:
     lower, build = _lower(v), _build(graph, v)
     if not v.backend.passes:
         return [lower, build]
-    fields = {"passes": list(v.backend.passes)}
+    fields: PassesFields = {"passes": list(v.backend.passes)}
     code = tuple(PASSES.get(name, name) for name in v.backend.passes)
     return [lower, engine_step(v, "passes", fields, {"lower": lower.id}, targets=code), build]
 
@@ -76,34 +83,36 @@ def source(graph: Graph, c: Component) -> Step:
     """The component as an ONNX file: exported from its module, or its own file, checked."""
     ins, outs = inputs_of(graph, c), outputs_of(c)
     used = dims_of(symbols_of(t["shape"] for t in (*ins.values(), *outs.values())), graph.dims)
-    fields = {
+    fields: ImportOnnxFields = {
         "inputs": ins,
         "outputs": outs,
         "output_order": [o.local for o in c.outputs],
-        "export": asdict(c.export),
+        "export": {"opset": c.export.opset, "simplify": c.export.simplify},
         "formulas": formulas(used),
         "trace": {n: d.trace for n, d in used.items()},
     }
     if c.onnx is not None:
         return component_step(c, "import_onnx", fields, files=onnx_files(c), name="export")
-    return component_step(c, "export", fields | model(c), files=weights(c), targets=model_targets(c))
+    traced: ExportFields = {**fields, **model(c)}
+    return component_step(c, "export", traced, files=weights(c), targets=model_targets(c))
 
 
 def reference(graph: Graph, c: Component) -> Step:
     """The float32 outputs of the module itself, on what its producers' modules really send."""
     ins = inputs_of(graph, c)
     used = dims_of(symbols_of(t["shape"] for t in (*ins.values(), *outputs_of(c).values())), graph.dims)
-    fields: dict[str, Any] = {
+    fields: ReferenceOnnxFields = {
         "reads": reads(graph, c),
         "inputs": ins,
         "outputs": outputs_of(c),
         "output_order": [o.local for o in c.outputs],
         "formulas": formulas(used),
     }
-    needs = senders(graph, c)
+    needs = senders(fields["reads"])
     if c.onnx is not None:
         return component_step(c, "reference_onnx", fields, needs, onnx_files(c), name="reference")
-    return component_step(c, "reference", fields | model(c), needs, weights(c), model_targets(c))
+    run: ReferenceFields = {**fields, **model(c)}
+    return component_step(c, "reference", run, needs, weights(c), model_targets(c))
 
 
 def _lower(v: EngineVariant) -> Step:
@@ -116,8 +125,8 @@ def _lower(v: EngineVariant) -> Step:
     return engine_step(v, "lower", lowering_fields(v), needs, targets=targets_of(v.lowering))
 
 
-def lowering_fields(v: EngineVariant) -> dict[str, Any]:
-    fields: dict[str, Any] = {
+def lowering_fields(v: EngineVariant) -> LowerFields:
+    fields: LowerFields = {
         "precision": {"name": v.precision.name, "type": v.precision.type},
         "lowering": target(v.lowering),
         "keep": plain_keep(v.precision.keep | v.component.keep),
@@ -125,12 +134,14 @@ def lowering_fields(v: EngineVariant) -> dict[str, Any]:
     }
     if v.quantize is not None:
         fields["quantize"] = policy(v)
-    return fields | policies(v)
+    if (members := policies(v)) is not None:
+        fields["members"] = members
+    return fields
 
 
 def _build(graph: Graph, v: EngineVariant) -> Step:
     c = v.component
-    fields: dict[str, Any] = {
+    fields: BuildFields = {
         "backend": backend(v.backend),
         "precision": {"name": v.precision.name, "type": v.precision.type, "scope": v.precision.scope},
         "keep": plain_keep(v.precision.keep | c.keep),
@@ -149,26 +160,42 @@ def _build(graph: Graph, v: EngineVariant) -> Step:
     if (environment := environment_of(v)) is not None:
         fields["environment"] = {k: v for k, v in environment.items() if k != RUNS_HERE}
     if v.backend.from_module:
-        used = dims_of(
-            symbols_of(t["shape"] for t in (*fields["inputs"].values(), *fields["outputs"].values())), graph.dims
-        )
-        order = [o.local for o in c.outputs]
-        fields |= model(c) | {"output_order": order, "trace": {n: d.trace for n, d in used.items()}}
+        fields = {**fields, **_module(graph, c)}
         files, targets = weights(c), (*targets, *model_targets(c))
     if v.quantize is not None:  # what was to be quantized is known by the names of the exported graph
         fields["quantize"] = policy(v)
         needs["export"] = export_of(c)
-    fields |= policies(v)
+    if (members := policies(v)) is not None:
+        fields["members"] = members
     needs |= policy_needs(v)
     if implicit(v):
         assert v.precision.implicit is not None
         given = v.precision.implicit
-        fields["implicit"] = {k: v for k, v in asdict(given).items() if k != "cache"}
+        fields["implicit"] = _implicit(given)
         fields["reads"] = sample_reads(graph, c, c.calibration)
         files = {"precision.implicit.cache": given.cache} if given.cache else {}
         needs |= sample_needs(graph, c, c.calibration) if not given.cache else {}
     step = engine_step(v, "build", fields, needs, files, targets)
     return replace(step, after_crash=_ways_round(v.backend))
+
+
+def _module(graph: Graph, c: Component) -> TracedModuleField:
+    tensors = (*inputs_of(graph, c).values(), *outputs_of(c).values())
+    used = dims_of(symbols_of(t["shape"] for t in tensors), graph.dims)
+    return {
+        **model(c),
+        "output_order": [o.local for o in c.outputs],
+        "trace": {n: d.trace for n, d in used.items()},
+    }
+
+
+def _implicit(i: Implicit) -> ImplicitField:
+    return {
+        "calibrator": i.calibrator,
+        "min_share": i.min_share,
+        "float16": i.float16,
+        "prefer_int8": i.prefer_int8,
+    }
 
 
 def _ways_round(b: Backend) -> tuple[dict[str, Any], ...]:
@@ -180,7 +207,7 @@ def _ways_round(b: Backend) -> tuple[dict[str, Any], ...]:
 def _race(graph: Graph, primary: EngineVariant, baseline: EngineVariant) -> Step:
     """Both builds timed side by side at opt; the faster one's engine, where the component asks for that."""
     c = primary.component
-    fields = {
+    fields: RaceFields = {
         "backend": loader(primary.backend),
         "precisions": [v.precision.name for v in (primary, baseline)],
         "type": primary.precision.type,
@@ -189,5 +216,5 @@ def _race(graph: Graph, primary: EngineVariant, baseline: EngineVariant) -> Step
         "choose": c.only_if_faster,
         "machine": machine(),
     }
-    needs = {"build": primary.step("build"), "higher": baseline.step("build"), **senders(graph, c)}
+    needs = {"build": primary.step("build"), "higher": baseline.step("build"), **senders(fields["reads"])}
     return engine_step(primary, "race", fields, needs, targets=(primary.backend.target,))

@@ -65,7 +65,7 @@ def _unsampled(c: Component) -> Iterator[Fault]:
     if not c.quantized or c.precision.implicit is None:
         return
     fix = "calibration=npz calibration.files=data.npz"
-    if not implicit(c.primary) and given.source is given.calibrator is given.ranges is None:
+    if not implicit(c.primary) and (given.source, given.calibrator, given.ranges) == (None, None, None):
         fact = f"{c.backend.name} reads no calibration cache, and '{given.name}' has no data"
         yield Fault(where, fact, fix)
     if implicit(c.primary) and c.precision.implicit.cache is None and given.source is None:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from autovoice.graph.wiring import Graph
-from autovoice.plan.rules.step import Step, component_step, export_of, inputs_of, outputs_of, plain_keep, policy
+from autovoice.plan.rules.step import Step, component_step, export_of, plain_keep, policy
+from autovoice.plan.rules.tensors import input_ports, inputs_of, output_ports, outputs_of
 from autovoice.spec import Component, EngineVariant, Keep
+
+if TYPE_CHECKING:
+    from autovoice.spec.fields import PolicyField
+    from autovoice.steps.fields import FuseFields
 
 
 def fuse(graph: Graph, c: Component) -> Step:
     """The exports of its members as one graph."""
-    members = [
-        {
-            "name": m.name,
-            "inputs": {i.local: i.wire for i in m.inputs},
-            "outputs": {o.local: o.tensor.name for o in m.outputs},
-        }
-        for m in c.members
-    ]
-    fields = {"members": members, "inputs": inputs_of(graph, c), "outputs": outputs_of(c)}
+    fields: FuseFields = {
+        "members": [{"name": m.name, "inputs": input_ports(m), "outputs": output_ports(m)} for m in c.members],
+        "inputs": inputs_of(graph, c),
+        "outputs": outputs_of(c),
+    }
     return component_step(c, "fuse", fields, _exports(c))
 
 
@@ -29,18 +30,19 @@ def fused_ranges(c: Component) -> Step:
     return component_step(c, "ranges_fused", {}, {"export": export_of(c)} | needs, name="ranges")
 
 
-def policies(v: EngineVariant) -> dict[str, Any]:
-    """{"members": what each keeps and quantizes, in the names of its own graph}; nothing where one rule holds all."""
+def policies(v: EngineVariant) -> dict[str, PolicyField] | None:
+    """What each member keeps and quantizes, in the names of its own graph; None where one rule holds all."""
     members = v.component.members
     keeps = [v.precision.keep | m.keep for m in members]
     one_rule = all(m.keep == Keep() for m in members) and not any(k.nodes or k.inputs for k in keeps)
     if not members or (v.quantize is None and one_rule):
-        return {}
-    found = {}
+        return None
+    found: dict[str, PolicyField] = {}
     for m, keep in zip(members, keeps, strict=True):
-        own = {"keep": plain_keep(keep), "own_keep": plain_keep(m.keep)}
-        found[m.name] = own | ({"quantize": policy(m)} if v.quantize is not None else {})
-    return {"members": found}
+        found[m.name] = {"keep": plain_keep(keep), "own_keep": plain_keep(m.keep)}
+        if v.quantize is not None:
+            found[m.name]["quantize"] = policy(m)
+    return found
 
 
 def policy_needs(v: EngineVariant) -> dict[str, str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from autovoice.plan.rules.environment import implicit, runs_here
 from autovoice.plan.rules.step import engine_of, loader
 from autovoice.spec import PRIMARY, Backend, Component, EngineVariant
+
+if TYPE_CHECKING:
+    from autovoice.spec.fields import LoaderField
 
 #: what the steps before a build call the graph that they write
 _GRAPH = "model.onnx"
@@ -23,8 +26,11 @@ class GateSubject:
     graph: bool = False
 
     @property
-    def loader(self) -> dict[str, Any]:
-        return loader(self.backend) | ({"file": _GRAPH} if self.graph else {})
+    def loader(self) -> LoaderField:
+        made = loader(self.backend)
+        if self.graph:
+            made["file"] = _GRAPH
+        return made
 
     @property
     def description(self) -> Mapping[str, str]:

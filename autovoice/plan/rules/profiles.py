@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
 from autovoice.dims.expressions import ExprError, evaluate, symbols
 from autovoice.errors import ConfigError, Fault
 from autovoice.graph.wiring import Graph
-from autovoice.plan.rules.step import inputs_of, symbols_of
+from autovoice.plan.rules.tensors import inputs_of, symbols_of
 from autovoice.spec import POINTS, Component, Dim
 
-Profile = dict[str, dict[str, list[int]]]
+if TYPE_CHECKING:
+    from autovoice.spec.fields import Profile
 
 #: beside min, opt and max: where a dim that follows others starts and ends
 _BELOW, _ABOVE = "below", "above"
@@ -43,7 +45,7 @@ def engine_profiles(graph: Graph, c: Component) -> list[Profile]:
     """
     inputs = inputs_of(graph, c)
     dims = _all(symbols_of(t["shape"] for t in inputs.values()), graph.dims)
-    found = []
+    found: list[Profile] = []
     for spans in _spans(dims):
         sizes = _Sizes(dims, spans)
         try:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from autovoice.graph.wiring import Graph
 from autovoice.plan.rules.calibration import calibration_steps, method_checks, sample_needs, sample_reads
 from autovoice.plan.rules.component import lowering_fields, reference, source
 from autovoice.plan.rules.pipeline import inputs
-from autovoice.plan.rules.step import Step, component_step, outputs_of, policy, reads, senders, targets_of
+from autovoice.plan.rules.step import Step, component_step, policy, targets_of
+from autovoice.plan.rules.tensors import output_ports, outputs_of, reads, referred, senders
 from autovoice.plan.rules.verify import audio_of, exports, gates
 from autovoice.spec import Component
+
+if TYPE_CHECKING:
+    from autovoice.steps.fields import ActivationsFields, SearchFields, SensitivityFields, TrialFields
 
 #: samples on which each node is tried
 LIMIT = 4
@@ -38,7 +41,8 @@ def sensitivity(graph: Graph, c: Component) -> Step:
     """Where samples are the whole pipeline's, damage is measured at its outputs too."""
     after = downstream(graph, c) if c.calibration.level == "pipeline" else []
     made = {c.name, *(d.name for d in after)}
-    fields = _trial(c) | {
+    fields: SensitivityFields = {
+        **_trial(c),
         "reads": sample_reads(graph, c, c.calibration),
         "op_types": sorted({*policy(c)["op_types"]}),
         "limit": LIMIT,
@@ -54,15 +58,18 @@ def sensitivity(graph: Graph, c: Component) -> Step:
 
 
 def search(graph: Graph, c: Component) -> Step:
-    fields = _trial(c) | {
-        "reads_points": reads(graph, c),
+    fields: SearchFields = {
+        **_trial(c),
+        "reads": reads(graph, c),
+        "references": referred(graph, output_ports(c)),
         "gates": gates(c.gate.component, c.primary, bool(audio_of(c))),
         "audio": audio_of(c),
         "evaluations": EVALUATIONS,
     }
-    needs = _ranged(c) | {"sensitivity": f"{c.name}.sensitivity", "reference": f"{c.name}.reference"}
+    needs = _ranged(c) | {"sensitivity": f"{c.name}.sensitivity"}
+    needs |= senders(fields["reads"], fields["references"])
     needs |= exports(graph, [c.name]) if audio_of(c) else {}
-    return component_step(c, "search", fields, needs | senders(graph, c), targets=targets_of(c.primary.lowering))
+    return component_step(c, "search", fields, needs, targets=targets_of(c.primary.lowering))
 
 
 def _beside(graph: Graph, c: Component) -> set[str]:
@@ -81,12 +88,12 @@ def downstream(graph: Graph, c: Component) -> list[Component]:
     return [o for o in graph.components if o.name in reached and o.name != c.name]
 
 
-def _downstream(graph: Graph, d: Component, c: Component) -> Mapping[str, Any]:
+def _downstream(graph: Graph, d: Component, c: Component) -> ActivationsFields:
     return {"reads": sample_reads(graph, d, c.calibration), "outputs": outputs_of(d)}
 
 
-def _trial(c: Component) -> dict[str, Any]:
-    return lowering_fields(c.primary) | {"outputs": outputs_of(c)}
+def _trial(c: Component) -> TrialFields:
+    return {**lowering_fields(c.primary), "outputs": outputs_of(c)}
 
 
 def _ranged(c: Component) -> dict[str, str]:

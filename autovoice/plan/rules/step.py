@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from autovoice.dims.expressions import symbols
 from autovoice.errors import CheckpointError, ConfigError, Fault
-from autovoice.graph.wiring import Graph
+from autovoice.plan.rules.kinds import KINDS
 from autovoice.plan.shards import shards_of
-from autovoice.spec import Backend, Component, Dim, EngineVariant, Keep, Target, Tensor
+from autovoice.spec import Backend, Checkpoint, Component, EngineVariant, Keep, Target
 
-#: distributions whose version a kind of step depends on; each is imported in the worker, never here
-TOOLS = {
-    "inputs": ("numpy",),
-    "export": ("torch", "onnx", "onnxscript", "onnxslim", "onnxruntime"),
-    "import_onnx": ("onnx", "onnxslim", "onnxruntime"),
-    "reference": ("torch", "numpy"),
-    "reference_onnx": ("onnxruntime", "numpy"),
-    "fuse": ("onnx",),
-    "samples": ("numpy",),
-    "coverage": ("numpy",),
-    "activations": ("onnxruntime", "numpy"),
-    "observe": ("onnxruntime", "onnx", "numpy"),
-    "ranges": ("numpy",),
-    "ranges_fused": ("numpy",),
-    "methods": (),
-    "ranges_given": ("onnx",),
-    "ranges_calibrator": ("onnx",),
-    "lower": ("onnx", "onnxruntime"),
-    "passes": ("onnx",),
-    "build": ("onnx",),
-    "race": ("numpy",),
-    "verify": ("numpy",),
-    "swaps": ("onnxruntime", "numpy"),
-    "latency": ("numpy",),
-    "end_to_end": ("numpy",),
-    "sensitivity": ("onnx", "onnxruntime", "numpy"),
-    "search": ("onnx", "onnxruntime", "numpy"),
-}
-#: kinds that measure time: nothing else may run meanwhile
-ALONE = ("race", "latency")
+if TYPE_CHECKING:
+    from autovoice.spec.fields import (
+        BackendField,
+        CheckpointField,
+        KeepField,
+        LoaderField,
+        ModuleField,
+        QuantizeField,
+        TargetField,
+    )
 
 
 @dataclass(frozen=True)
@@ -57,12 +36,10 @@ class Step:
     files: Mapping[str, Path] = field(default_factory=dict)
     targets: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
+    #: it measures time: nothing else may run meanwhile
+    alone: bool = False
     #: fields to try it with after its native code has crashed, one after another; no part of its key
     after_crash: tuple[Mapping[str, Any], ...] = ()
-
-    @property
-    def alone(self) -> bool:
-        return self.kind in ALONE
 
 
 def component_step(
@@ -76,7 +53,32 @@ def component_step(
 ) -> Step:
     """A component's step; `name` where the user's word for it is not the kind."""
     step_id = f"{c.name}.{name or kind}"
-    return Step(step_id, c.name, kind, fields, needs or {}, files or {}, (*code_of(kind), *targets), TOOLS[kind])
+    return _step(step_id, c.name, kind, fields, needs or {}, files or {}, targets)
+
+
+def pipeline_step(
+    name: str,
+    kind: str,
+    fields: Mapping[str, Any],
+    needs: Mapping[str, str] | None = None,
+    files: Mapping[str, Path] | None = None,
+    targets: tuple[str, ...] = (),
+) -> Step:
+    """A step that belongs to no component."""
+    return _step(name, "", kind, fields, needs or {}, files or {}, targets)
+
+
+def _step(
+    step_id: str,
+    component: str,
+    kind: str,
+    fields: Mapping[str, Any],
+    needs: Mapping[str, str],
+    files: Mapping[str, Path],
+    targets: tuple[str, ...],
+) -> Step:
+    known, code = KINDS[kind], (f"autovoice.steps.{kind}.run", *targets)
+    return Step(step_id, component, kind, fields, needs, files, code, known.tools, known.alone)
 
 
 def engine_step(
@@ -91,12 +93,8 @@ def engine_step(
     return component_step(v.component, kind, fields, needs, files, targets, name=f"{kind}{v.suffix}")
 
 
-def plain_keep(keep: Keep) -> dict[str, list[str]]:
-    return {k: list(v) for k, v in asdict(keep).items()}
-
-
-def code_of(kind: str) -> tuple[str, ...]:
-    return (f"autovoice.steps.{kind}.run",)
+def plain_keep(keep: Keep) -> KeepField:
+    return {"op_types": list(keep.op_types), "nodes": list(keep.nodes), "inputs": list(keep.inputs)}
 
 
 def engine_of(c: Component) -> str:
@@ -109,31 +107,43 @@ def export_of(c: Component) -> str:
     return f"{c.name}.{'fuse' if c.members else 'export'}"
 
 
-def target(t: Target) -> dict[str, Any]:
+def target(t: Target) -> TargetField:
     return {"target": t.path, "kwargs": dict(t.kwargs)}
 
 
-def backend(b: Backend) -> dict[str, Any]:
+def backend(b: Backend) -> BackendField:
     """What makes an engine."""
     return {"name": b.name, "target": b.target, "options": dict(b.options)}
 
 
-def loader(b: Backend) -> dict[str, Any]:
+def loader(b: Backend) -> LoaderField:
     """What loads an engine."""
-    return backend(b) | ({"session": dict(b.session)} if b.session else {})
+    made: LoaderField = {"name": b.name, "target": b.target, "options": dict(b.options)}
+    if b.session:
+        made["session"] = dict(b.session)
+    return made
 
 
-def policy(c: Component | EngineVariant) -> dict[str, Any]:
+def policy(c: Component | EngineVariant) -> QuantizeField:
     """What is quantized on its backend, as plain data."""
     assert c.quantize is not None
-    there = asdict(c.quantize.on(c.backend.name))
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in there.items() if k != "only_on"}
+    q = c.quantize.on(c.backend.name)
+    return {
+        "op_types": list(q.op_types),
+        "include": list(q.include),
+        "exclude": list(q.exclude),
+        "first": q.first,
+        "last": q.last,
+    }
 
 
-def model(c: Component) -> dict[str, Any]:
+def model(c: Component) -> ModuleField:
     assert c.model is not None
-    checkpoint = c.checkpoint and {k: v for k, v in asdict(c.checkpoint).items() if k != "path"}
-    return {"model": target(c.model), "checkpoint": checkpoint, "seed": c.seed}
+    return {"model": target(c.model), "checkpoint": _checkpoint(c.checkpoint), "seed": c.seed}
+
+
+def _checkpoint(c: Checkpoint | None) -> CheckpointField | None:
+    return None if c is None else {"key": c.key, "prefix": c.prefix, "strict": c.strict}
 
 
 def model_targets(c: Component) -> tuple[str, ...]:
@@ -171,59 +181,3 @@ def onnx_files(c: Component) -> dict[str, Path]:
     assert c.onnx is not None
     folder = c.onnx.path.parent
     return {"onnx": c.onnx.path} | {f"onnx data {f.relative_to(folder)}": f for f in c.onnx.data}
-
-
-def tensor(t: Tensor) -> dict[str, Any]:
-    return {"dtype": t.dtype, "shape": list(t.shape)}
-
-
-def inputs_of(graph: Graph, c: Component) -> dict[str, Any]:
-    return {i.local: tensor(graph.tensors[i.wire]) for i in c.inputs}
-
-
-def outputs_of(c: Component) -> dict[str, Any]:
-    """By the component's own names, each with the wire it feeds."""
-    return {o.local: tensor(o.tensor) | {"wire": o.tensor.name} for o in c.outputs}
-
-
-def reads(graph: Graph, c: Component) -> dict[str, list[str]]:
-    """Own input name → [who sends it, the wire]."""
-    return {i.local: [role(graph.producers[i.wire]), i.wire] for i in c.inputs}
-
-
-def senders(graph: Graph, c: Component) -> dict[str, str]:
-    """Role → the step whose float32 outputs this component reads."""
-    producers = dict.fromkeys(graph.producers[i.wire] for i in c.inputs)
-    return {role(s): "inputs" if s is None else f"{s}.reference" for s in producers}
-
-
-def role(producer: str | None) -> str:
-    return "inputs" if producer is None else f"reference:{producer}"
-
-
-def symbols_of(shapes: Iterable[Iterable[str | int]]) -> set[str]:
-    return {s for shape in shapes for axis in shape for s in symbols(axis)}
-
-
-def dims_of(names: Iterable[str], dims: Mapping[str, Dim]) -> dict[str, Dim]:
-    """The dims of `names` and of every formula among them, in a stable order."""
-    found: dict[str, Dim] = {}
-    left = sorted(names)
-    while left:
-        name = left.pop()
-        if name not in found:
-            found[name] = dims[name]
-            left += sorted(symbols(dims[name].formula or 0))
-    return dict(sorted(found.items()))
-
-
-def formulas(dims: Mapping[str, Dim]) -> dict[str, str]:
-    return {n: d.formula for n, d in dims.items() if d.formula}
-
-
-def profiles(dims: Mapping[str, Dim]) -> dict[str, dict[str, Any]]:
-    """What sizes are drawn from, and samples are held against."""
-    return {
-        n: {"min": d.min, "opt": d.opt, "max": d.max, "formula": d.formula, "multiple": d.multiple}
-        for n, d in dims.items()
-    }

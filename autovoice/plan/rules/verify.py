@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from autovoice.graph.wiring import Graph, ancestors
 from autovoice.plan.rules.gate_subject import gate_subject
-from autovoice.plan.rules.step import Step, engine_step, export_of, outputs_of, reads, senders
+from autovoice.plan.rules.step import Step, engine_step, export_of
+from autovoice.plan.rules.tensors import output_ports, outputs_of, reads, referred, senders
 from autovoice.spec import AUDIO_METRICS, PRIMARY, Component, EngineVariant
+
+if TYPE_CHECKING:
+    from autovoice.spec.fields import AboutField
+    from autovoice.steps.fields import VerifyFields
 
 
 def verify(graph: Graph, v: EngineVariant) -> list[Step]:
@@ -16,10 +21,11 @@ def verify(graph: Graph, v: EngineVariant) -> list[Step]:
     c, subject = v.component, gate_subject(v)
     if subject is None:
         return []
-    fields: dict[str, Any] = {
+    fields: VerifyFields = {
         "backend": subject.loader,
         "reads": reads(graph, c),
         "outputs": outputs_of(c),
+        "references": referred(graph, output_ports(c)),
         "gates": gates(c.gate.component, v, bool(audio_of(c))),
         "audio": audio_of(c),
         "about": about(v),
@@ -28,18 +34,13 @@ def verify(graph: Graph, v: EngineVariant) -> list[Step]:
         name = c.baseline.precision.name
         fields["about_of"] = {name: about(c.baseline)}
         fields["gates_of"] = {name: gates(c.gate.component, c.baseline, bool(audio_of(c)))}
-    needs = {"build": subject.step, **senders(graph, c)}
-    if c.members:
-        fields["references"] = {o.tensor.name: f"made:{graph.producers[o.tensor.name]}" for o in c.outputs}
-        needs |= {role: f"{role.removeprefix('made:')}.reference" for role in fields["references"].values()}
-    else:
-        needs["reference"] = f"{c.name}.reference"
+    needs = {"build": subject.step, **senders(fields["reads"], fields["references"])}
     if fields["audio"]:
         needs |= exports(graph, [p.name for p in c.parts])
     return [engine_step(v, "verify", fields, needs, targets=(subject.backend.target,))]
 
 
-def about(v: EngineVariant) -> dict[str, Any]:
+def about(v: EngineVariant) -> AboutField:
     """What advice depends on where a gate is missed."""
     c = v.component
     return {
@@ -48,7 +49,7 @@ def about(v: EngineVariant) -> dict[str, Any]:
         "quantized": v.quantized,
         "given": bool(c.prequantized),
         "module": v.backend.from_module,
-        "higher": v.higher and v.higher.name,
+        "higher": None if v.higher is None else v.higher.name,
         "members": [m.name for m in c.members],
         "inputs": [i.local for i in c.inputs],
     }

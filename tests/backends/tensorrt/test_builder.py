@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import numpy as np
 import onnx
 import pytest
 
+from autovoice.backends.build import Delivered
 from autovoice.backends.tensorrt import inspector
 from autovoice.backends.tensorrt.engine_backend import EngineBackend
 from autovoice.backends.tensorrt.versions import RTX, TENSORRT, Tool
 from autovoice.errors import BuildError, PrecisionError
 from autovoice.machine.gpus import Gpu
 from autovoice.onnx_tools.lowering.floating import to_float16
+from autovoice.steps.build import request_from
 from tests.fakes.cuda import FakeCuda
 from tests.fakes.tensorrt import FakeTensorRT
 from tests.onnx_models import keep, model, node, saved, value
@@ -28,6 +31,8 @@ FIELDS: dict[str, Any] = {
     "profiles": [PROFILE],
     "environment": {"tensorrt": "10.6.0", "gpu": "NVIDIA Fake", "compute_capability": "9.0"},
     "inputs": {"x": {"dtype": "float32", "shape": ["B", 3, "T"]}},
+    "outputs": {"y": {"dtype": "float32", "shape": ["B", 4, "T"], "wire": "y"}},
+    "keep": keep(),
 }
 AHEAD = {"tensorrt_rtx": "1.7", "compute_capabilities": ["7.5", "8.9"]}
 
@@ -63,12 +68,14 @@ class Built:
     def tool(self) -> Tool:
         return RTX if self.ahead else TENSORRT
 
-    def make(self, path: Path, options: Mapping[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    def make(self, path: Path, options: Mapping[str, Any] | None = None, **fields: Any) -> Delivered:
         class Backend(EngineBackend):
             tool = self.tool
 
         given = {**FIELDS, **({"environment": AHEAD} if self.ahead else {}), **fields}
-        return Backend(options or {}).engine_from_onnx(path, self.folder / "engine.engine", given)
+        caches = given.pop("caches", None)
+        request = request_from(given, path, path, self.folder / "engine.engine")
+        return Backend(options or {}).engine_from_onnx(replace(request, caches=caches))
 
     @property
     def config(self) -> Any:
@@ -92,9 +99,9 @@ def ten(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Buil
 def test_the_network_is_strongly_typed_and_the_file_is_the_plan(built: Built, lowered: Path) -> None:
     told = built.make(lowered)
     assert built.network.strongly_typed
-    assert told["heavy"] == {"float16": 1}
-    assert told["file"]["float16"] >= 2
-    assert told["told_by"] == ("network" if built.ahead else "inspector")
+    assert told.heavy == {"float16": 1}
+    assert told.file["float16"] >= 2
+    assert told.told_by == ("network" if built.ahead else "inspector")
     assert (built.folder / "engine.engine").stat().st_size > 0
     assert (built.folder / "builder.log").is_file()
 
@@ -107,7 +114,7 @@ def test_inputs_outputs_and_profiles_stand_beside_it(built: Built, lowered: Path
     assert said["profiles"] == [PROFILE]
     assert said["compute_capability"] == (["7.5", "8.9"] if built.ahead else ["9.0"])
     assert said["tool"] == built.tool.name
-    assert set(told["beside"]) <= {p.name for p in built.folder.iterdir()}
+    assert set(told.beside) <= {p.name for p in built.folder.iterdir()}
 
 
 def test_options_reach_the_configuration(built: Built, lowered: Path) -> None:

@@ -150,17 +150,19 @@ class Build:
 
     def __init__(self, trt: Any, tmp_path: Path) -> None:
         self.trt, self.log = trt, Log(trt)
+        path = _model(tmp_path / "model.onnx")
         self.request = Request(
-            _model(tmp_path / "model.onnx"),
+            path,
             "int8",
             (PROFILE,),
             build_options({"workspace_mb": 64}),
             {},
             INPUTS,
+            KEEP,
+            path,
             implicit=IMPLICIT,
             samples=samples_of(12, 30, 31, 60),
             quantize=POLICY,
-            keep=KEEP,
         )
 
     def change(self, **changes: Any) -> Build:

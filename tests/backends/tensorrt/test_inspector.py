@@ -115,14 +115,14 @@ def test_shares_of_layers_and_of_time() -> None:
     timed = with_times(layers(CONV, KERNEL, NOTHING), {CONV["Name"]: 0.03, KERNEL["Name"]: 0.01, NOTHING["Name"]: 0.0})
     wide = with_times(layers({**MERGED, "Inputs": io("Float"), "Outputs": io("Float")}), {MERGED["Name"]: 0.04})
     said = summary([*timed, *wide])
-    assert said["file"] == {"float16": 2, "float32": 1}
-    assert said["heavy"] == {"float16": 1, "float32": 1}
-    assert said["time"] == {"float16": 0.5, "float32": 0.5}
-    assert said["layers"] == 4
+    assert said.file == {"float16": 2, "float32": 1}
+    assert said.heavy == {"float16": 1, "float32": 1}
+    assert said.time == {"float16": 0.5, "float32": 0.5}
+    assert said.layers == 4
 
 
 def test_without_times_there_is_no_share_of_time() -> None:
-    assert "time" not in summary(layers(CONV))
+    assert "time" not in summary(layers(CONV)).as_json()
 
 
 def test_written_and_read_again() -> None:

@@ -35,9 +35,8 @@ def request_(tmp_path: Path) -> Request:
     io = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 1, 8]) for n in ("x", "y")]
     weight = helper.make_tensor("w", TensorProto.FLOAT, [1, 1, 1], [0.5])
     save(helper.make_model(helper.make_graph(nodes, "g", io[:1], io[1:], [weight])), tmp_path / "model.onnx")
-    return Request(
-        tmp_path / "model.onnx", "int8", (), build_options({}), {}, {}, implicit=IMPLICIT, quantize=POLICY, keep=KEEP
-    )
+    path = tmp_path / "model.onnx"
+    return Request(path, "int8", (), build_options({}), {}, {}, KEEP, path, implicit=IMPLICIT, quantize=POLICY)
 
 
 def changed(request: Request, **changes: Any) -> Request:

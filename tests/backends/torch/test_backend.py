@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,13 +21,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from autovoice.backends.build import Delivered
 from autovoice.backends.onnxruntime.backend import OnnxRuntime
 from autovoice.backends.torch import environment
 from autovoice.backends.torch.backend import Torch
 from autovoice.errors import ArtefactError, BuildError, ExportError
 from autovoice.machine.gpus import Gpu
 from autovoice.spec import Backend
-from autovoice.steps.build import _check_built
+from autovoice.steps.build import _check_built, request_from
 from autovoice.steps.context import Context
 from autovoice.steps.export import run as export
 
@@ -70,6 +72,14 @@ FLOW_FIELDS = build_fields(
     {"output_latent": f32("batch", 192, "frames")},
     kwargs={"channels": 192, "conditioning": 704},
 )
+
+
+def write(backend: Torch, engine: Path, fields: Mapping[str, Any]) -> Delivered:
+    """Of a backend that runs modules, the graph is not read."""
+    unread = engine.with_name("unread.onnx")
+    return backend.engine_from_onnx(replace(request_from(fields, unread, unread, engine), files=fields["files"]))
+
+
 HALF = {"name": "fp16", "type": "float16", "scope": "all"}
 
 
@@ -94,7 +104,7 @@ def snr_db(got: np.ndarray, expected: np.ndarray) -> float:
 
 
 @pytest.fixture(scope="module")
-def flow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], Path]:
+def flow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Delivered, Path]:
     """The shipped flow decoder: its torch engine, what was delivered, and the export of the same module."""
     folder = tmp_path_factory.mktemp("flow")
     torch_log = logging.getLogger("torch.onnx")
@@ -102,7 +112,7 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     export(Context(FLOW_FIELDS, {}, {}, folder))
     torch_log.disabled = False
     engine = folder / "engine.safetensors"
-    return engine, Torch(CPU).engine_from_onnx(folder / "model.onnx", engine, FLOW_FIELDS), folder / "model.onnx"
+    return engine, write(Torch(CPU), engine, FLOW_FIELDS), folder / "model.onnx"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +121,7 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     ids=["latent 1×192×100", "another length", "batch 2, padded", "temperature 0.7", "temperature 0", "all at once"],
 )
 def test_the_flow_decoder_answers_as_onnx_runtime_does(
-    flow: tuple[Path, dict[str, Any], Path], batch: int, frames: int, temperature: float
+    flow: tuple[Path, Delivered, Path], batch: int, frames: int, temperature: float
 ) -> None:
     engine, _, model = flow
     feeds = flow_feeds(batch, frames, temperature)
@@ -128,10 +138,10 @@ def test_the_flow_decoder_answers_as_onnx_runtime_does(
         np.testing.assert_array_equal(feeds[name], value)
 
 
-def test_the_seed_of_the_record_is_what_was_built(tmp_path: Path, flow: tuple[Path, dict[str, Any], Path]) -> None:
+def test_the_seed_of_the_record_is_what_was_built(tmp_path: Path, flow: tuple[Path, Delivered, Path]) -> None:
     """Weights of another seed are far away: the comparison above sees weights."""
     other = tmp_path / "engine.safetensors"
-    Torch(CPU).engine_from_onnx(flow[2], other, FLOW_FIELDS | {"seed": 1})
+    write(Torch(CPU), other, FLOW_FIELDS | {"seed": 1})
     feeds = flow_feeds(1, 40)
     answers = []
     for path in (flow[0], other):
@@ -140,20 +150,20 @@ def test_the_seed_of_the_record_is_what_was_built(tmp_path: Path, flow: tuple[Pa
     assert snr_db(*answers) < 10
 
 
-def test_what_is_delivered_counts_operations_that_really_ran(flow: tuple[Path, dict[str, Any], Path]) -> None:
+def test_what_is_delivered_counts_operations_that_really_ran(flow: tuple[Path, Delivered, Path]) -> None:
     delivered = flow[1]
     # per flow: before, conditioning, 4 layers of 2, after
-    assert delivered["heavy"] == delivered["executed"] == {"float32": 4 * (1 + 1 + 8 + 1)}
-    assert delivered["file"]["float32"] > 100
-    assert delivered["weights"] == {"float32": len(load_file(flow[0]))}
-    assert (delivered["device"], delivered["unit"]) == ("cpu", "operations")
+    assert delivered.heavy == delivered.executed == {"float32": 4 * (1 + 1 + 8 + 1)}
+    assert delivered.file["float32"] > 100
+    assert delivered.weights == {"float32": len(load_file(flow[0]))}
+    assert (delivered.more, delivered.unit) == ({"device": "cpu"}, "operations")
     _check_built("float32", {"float32": 208}, delivered, False)
 
 
 # -- the file --------------------------------------------------------------------------------------
 
 
-def test_the_file_is_tensors_and_json_alone(flow: tuple[Path, dict[str, Any], Path]) -> None:
+def test_the_file_is_tensors_and_json_alone(flow: tuple[Path, Delivered, Path]) -> None:
     with safe_open(flow[0], "pt") as file:
         metadata, names = file.metadata(), set(file.keys())
     assert list(metadata) == ["autovoice"]
@@ -169,14 +179,14 @@ def test_the_file_is_tensors_and_json_alone(flow: tuple[Path, dict[str, Any], Pa
     assert flow[0].stat().st_size == 8 + header + tensors  # and nothing else
 
 
-def test_the_same_build_writes_the_same_bytes(tmp_path: Path, flow: tuple[Path, dict[str, Any], Path]) -> None:
+def test_the_same_build_writes_the_same_bytes(tmp_path: Path, flow: tuple[Path, Delivered, Path]) -> None:
     again = tmp_path / "engine.safetensors"
-    Torch(CPU).engine_from_onnx(flow[2], again, FLOW_FIELDS)
+    write(Torch(CPU), again, FLOW_FIELDS)
     assert again.read_bytes() == flow[0].read_bytes()
 
 
 def test_loading_needs_the_file_alone_and_leaves_random_numbers_as_they_were(
-    tmp_path: Path, flow: tuple[Path, dict[str, Any], Path]
+    tmp_path: Path, flow: tuple[Path, Delivered, Path]
 ) -> None:
     alone = tmp_path / "renamed.safetensors"
     alone.write_bytes(flow[0].read_bytes())
@@ -281,7 +291,7 @@ TWO = build_fields(f"{HERE}.Two", X, {"above": X["x"], "below": X["x"]})
 @pytest.fixture
 def built(tmp_path: Path) -> Callable[..., Path]:
     def build(fields: Mapping[str, Any]) -> Path:
-        Torch(CPU).engine_from_onnx(tmp_path / "unused.onnx", tmp_path / "engine.safetensors", fields)
+        write(Torch(CPU), tmp_path / "engine.safetensors", fields)
         return tmp_path / "engine.safetensors"
 
     return build
@@ -325,9 +335,9 @@ def test_outputs_by_position_keep_their_names_in_any_order_asked(built: Callable
 
 
 def test_a_module_without_weights_delivers_what_it_computes(tmp_path: Path) -> None:
-    delivered = Torch(CPU).engine_from_onnx(tmp_path / "unused.onnx", tmp_path / "e.safetensors", TWO)
-    assert delivered["file"] == {"float32": 2}
-    assert delivered["heavy"] == delivered["weights"] == {}
+    delivered = write(Torch(CPU), tmp_path / "e.safetensors", TWO)
+    assert delivered.file == {"float32": 2}
+    assert delivered.heavy == delivered.weights == {}
     _check_built("float32", {"float32": 2}, delivered, False)
 
 
@@ -621,13 +631,13 @@ sys.exit("torch" in sys.modules or "numpy" in sys.modules)
 @pytest.mark.parametrize("graphs", [False, True], ids=["eager", "graphs"])
 @pytest.mark.parametrize(("precision", "least"), [("float32", 100), ("float16", 45)])
 def test_the_flow_decoder_on_a_gpu(
-    tmp_path: Path, flow: tuple[Path, dict[str, Any], Path], precision: str, least: float, graphs: bool
+    tmp_path: Path, flow: tuple[Path, Delivered, Path], precision: str, least: float, graphs: bool
 ) -> None:
     backend = Torch({"device": "cuda", "cuda_graphs": graphs})
     path = tmp_path / "engine.safetensors"
     fields = FLOW_FIELDS | {"precision": {"name": "p", "type": precision, "scope": "all"}}
-    delivered = backend.engine_from_onnx(flow[2], path, fields)
-    assert delivered["heavy"] == {precision: 44}
+    delivered = write(backend, path, fields)
+    assert delivered.heavy == {precision: 44}
     before = torch.backends.cudnn.conv.fp32_precision
     with (
         backend.session_from_engine(path, ("output_latent",)) as session,

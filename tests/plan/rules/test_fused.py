@@ -17,7 +17,7 @@ from autovoice.plan.rules.baseline import Baseline, baseline_steps
 from autovoice.spec import Backend, Calibration, Component, Group, Implicit, Keep, OnnxFile, Quantize
 from autovoice.store.artefacts import Store
 from autovoice.store.hashing import canonical_json
-from tests.builders import FP16, FP32, NPZ, ORT, build_spec, component, quantized, wire
+from tests.builders import FP16, FP32, NPZ, ORT, build_spec, component, quantized, sent, wire
 
 SHARED = replace(NPZ, name="shared", level="pipeline")
 
@@ -31,7 +31,12 @@ def graph(*parts: Component, outputs: tuple[str, ...] = (), **groups: tuple[str,
 
 def four(make: Callable[..., Component] = component, **changes: object) -> list[Component]:
     """a and b in a row, c after b, late after a and c."""
-    reads = {"a": ["x"], "b": ["a_out", "y"], "c": ["b_out"], "late": ["a_out", "c_out"]}
+    reads = {
+        "a": ["x"],
+        "b": ["a_out", "y"],
+        "c": ["b_out"],
+        "late": ["a_out", "c_out"],
+    }
     return [make(name, r, **changes) for name, r in reads.items()]
 
 
@@ -80,8 +85,8 @@ def test_the_merge_is_of_exports_and_wires_alone() -> None:
     fuse = found["bc.fuse"]
     assert dict(fuse.needs) == {"export:b": "b.export", "export:c": "c.export"}
     assert fuse.fields["members"] == [
-        {"name": "b", "inputs": {"a_out": "a_out", "y": "y"}, "outputs": {"b_out": "b_out"}},
-        {"name": "c", "inputs": {"b_out": "b_out"}, "outputs": {"c_out": "c_out"}},
+        {"name": "b", "inputs": {n: {"wire": n} for n in ("a_out", "y")}, "outputs": {"b_out": {"wire": "b_out"}}},
+        {"name": "c", "inputs": {"b_out": {"wire": "b_out"}}, "outputs": {"c_out": {"wire": "c_out"}}},
     ]
     assert (list(fuse.fields["inputs"]), list(fuse.fields["outputs"])) == (["a_out", "y"], ["c_out"])
     assert found["bc.lower"].needs == {"export": "bc.fuse"}
@@ -92,14 +97,22 @@ def test_the_merge_is_of_exports_and_wires_alone() -> None:
 def test_it_is_held_against_the_references_of_whoever_makes_its_outputs() -> None:
     found = steps(graph(*four(), ab=("a", "b")))
     verify = found["ab.verify"]
-    assert verify.fields["references"] == {"a_out": "made:a", "b_out": "made:b"}
-    assert verify.needs == {"build": "ab.build", "inputs": "inputs", "made:a": "a.reference", "made:b": "b.reference"}
+    assert verify.fields["references"] == {
+        "a_out": sent("reference:a", "a_out"),
+        "b_out": sent("reference:b", "b_out"),
+    }
+    assert verify.needs == {
+        "build": "ab.build",
+        "inputs": "inputs",
+        "reference:a": "a.reference",
+        "reference:b": "b.reference",
+    }
     assert found["c.verify"].needs["reference:b"] == "b.reference"
 
 
 def test_the_end_is_held_against_the_reference_of_the_member_that_makes_it() -> None:
     step = steps(graph(*four()[:3], bc=("b", "c")))["end_to_end"]
-    assert step.fields["outputs"] == {"c_out": "c"}
+    assert step.fields["references"] == {"c_out": sent("reference:c", "c_out")}
     assert set(step.needs) == {"inputs", "build:a", "build:bc", "reference:c"}
 
 
@@ -192,7 +205,7 @@ def test_a_fallback_is_merged_too() -> None:
     parts = [replace(p, fallback=other, on_mismatch="other", precision=FP16) for p in four()]
     found = steps(graph(*parts, bc=("b", "c")))
     assert found["bc.lower_fallback"].needs["export"] == "bc.fuse"
-    assert found["bc.verify_fallback"].fields["references"] == {"c_out": "made:c"}
+    assert found["bc.verify_fallback"].fields["references"] == {"c_out": sent("reference:c", "c_out")}
     assert found["bc.build_fallback"].fields["precision"]["name"] == FP32.name
 
 
@@ -221,7 +234,10 @@ def test_a_tool_that_calibrates_for_itself_gets_samples_of_the_whole() -> None:
     parts = [implicit("a", ["x"]), implicit("b", ["a_out", "y"]), implicit("c", ["b_out"])]
     found = steps(graph(*parts, bc=("b", "c")))
     build = found["bc.build"]
-    assert build.fields["reads"] == {"a_out": ["activations:a", "a_out"], "y": ["samples", "y"]}
+    assert build.fields["reads"] == {
+        "a_out": sent("activations:a", "a_out"),
+        "y": sent("samples", "y"),
+    }
     assert build.needs["activations:a"] == "a.activations_shared"
     assert set(build.needs.values()) <= found.keys()
     assert {"bc.fuse", "b.export", "c.export"} <= set(build.needs.values())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from autovoice.backends.base import session_of
+from autovoice.backends.loading import session_of
 from autovoice.errors import BuildError
 from autovoice.plan.rules import Step, steps_of
 from autovoice.plan.rules.gate_subject import gate_subject

@@ -9,8 +9,9 @@ import pytest
 from autovoice.dims.expressions import evaluate
 from autovoice.errors import ConfigError
 from autovoice.graph.wiring import Graph
-from autovoice.plan.rules.profiles import Profile, engine_profiles
+from autovoice.plan.rules.profiles import engine_profiles
 from autovoice.spec import POINTS, Dim, Tensor
+from autovoice.spec.fields import Profile
 from autovoice.voice.clock import frame_count, output_length
 from tests.builders import component, composed_graph, graph_of, wire
 
@@ -198,9 +199,9 @@ def test_every_recording_is_in_a_profile_of_every_component(voice: Graph, rate: 
 
 
 def test_points_of_the_inputs_belong_together_in_one_profile(voice: Graph) -> None:
+    from autovoice.measure.points import POINTS as ALL
     from autovoice.plan.rules.pipeline import inputs
     from autovoice.steps.inputs import sizes_at
-    from autovoice.steps.points import POINTS as ALL
 
     dims = inputs(voice).fields["dims"]
     conditioner = next(c for c in voice.components if c.name == "conditioner")

@@ -1,4 +1,4 @@
-"""File names that steps and tasks share. Imports nothing, so that a task can read results without the tools."""
+"""Names of files in artefacts, which steps write and others read. Imports nothing: a task needs no tools for them."""
 
 RANKING = "sensitivity.json"
 FOUND = "search.json"

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autovoice.measure.gates import Report, judged_value, misses, worst
 from autovoice.spec import ERRORS
 
+if TYPE_CHECKING:
+    from autovoice.spec.fields import AboutField as About
+
 #: (report, metric, threshold) → the second line of an error
 Advice = Callable[[Report, str, float], str]
-About = Mapping[str, Any]
 _NAME = "component.<name>"
 
 

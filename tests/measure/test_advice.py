@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from autovoice.plan.rules.component import about
+from autovoice.measure.advice import component_advice, end_to_end_advice
+from autovoice.plan.rules.verify import about
 from autovoice.spec import OnnxFile
-from autovoice.steps.advice import component_advice, end_to_end_advice
 from tests.builders import FP16, FP32, ORT, component, quantized
 
 REPORT: dict[str, dict[str, dict[str, Any]]] = {
@@ -21,7 +21,7 @@ ALL = {"min": REPORT["min"]}
 
 
 def advice(c: Any, report: Any = REPORT, metric: str = "snr_db", threshold: float = 60) -> str:
-    return component_advice(about(c))(report, metric, threshold)
+    return component_advice(about(c.primary))(report, metric, threshold)
 
 
 def test_float32_is_never_told_to_be_more_precise() -> None:
@@ -59,7 +59,7 @@ def test_int8_looks_at_samples_first() -> None:
 
 
 def test_a_file_that_is_quantized_already() -> None:
-    c = quantized("a", model=None, onnx=OnnxFile(Path("a.onnx"), (), ("MatMulInteger",))).as_given()
+    c = quantized("a", model=None, onnx=OnnxFile(Path("a.onnx"), (), ("MatMulInteger",))).in_file_precision()
     told = advice(c)
     assert told.startswith("the file is quantized already")
     assert told.endswith("gate.component.snr_db.int8=12.3")
@@ -72,13 +72,13 @@ def test_a_threshold_that_would_just_be_met(metric: str, expected: str) -> None:
 
 
 def test_end_to_end_in_float32() -> None:
-    told = end_to_end_advice({"a": about(component("a"))})(REPORT, "snr_db", 60)
+    told = end_to_end_advice({"a": about(component("a").primary)})(REPORT, "snr_db", 60)
     assert "precision" not in told
     assert told.endswith("or gate.end_to_end.snr_db.fp32=12.3")
 
 
 def test_end_to_end_names_what_computes_in_less() -> None:
-    every = {c.name: about(c) for c in (component("a"), quantized("b"), component("c", precision=FP16))}
+    every = {c.name: about(c.primary) for c in (component("a"), quantized("b"), component("c", precision=FP16))}
     told = end_to_end_advice(every)(REPORT, "snr_db", 60)
     assert told.startswith("errors of b, c add up: component.b.precision=fp32 or component.c.precision=fp32; or ")
     assert "component.a" not in told

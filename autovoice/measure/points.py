@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from autovoice.spec import POINTS as PROFILE
+from autovoice.spec.ports import SentPort, roles, sent
 from autovoice.store.npz import read_npz, write_npz
 
 POINTS = (*PROFILE, "between")
@@ -22,7 +23,6 @@ def load_point(folder: Path, point: str) -> dict[str, np.ndarray]:
     return read_npz(folder / f"{point}.npz")
 
 
-def feeds_at(point: str, reads: Mapping[str, list[str]], needs: Mapping[str, Path]) -> dict[str, np.ndarray]:
+def feeds_at(point: str, reads: Mapping[str, SentPort], needs: Mapping[str, Path]) -> dict[str, np.ndarray]:
     """A component's inputs by its own names, from what its producers' references sent."""
-    loaded = {role: load_point(needs[role], point) for role in {role for role, _ in reads.values()}}
-    return {local: loaded[role][wire] for local, (role, wire) in reads.items()}
+    return sent(reads, {role: load_point(needs[role], point) for role in roles(reads)})

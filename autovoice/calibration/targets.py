@@ -5,12 +5,21 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from autovoice.errors import AutovoiceError, CalibrationError, first_line, nearest
 
+if TYPE_CHECKING:
+    from autovoice.spec.fields import TargetField
 
-def called(where: str, target: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+
+def data_files(files: Mapping[str, Path]) -> dict[str, Path]:
+    """Of a step's files those that are the calibration's data, by their own names."""
+    return {name.removeprefix("data "): path for name, path in files.items() if name.startswith("data ")}
+
+
+def called(where: str, target: TargetField, given: Mapping[str, Any]) -> Any:
     """What the target returns for its own keyword arguments and those of `given` that its signature has.
 
     Raises CalibrationError where it does not exist, does not take these arguments, or raises.

@@ -12,11 +12,11 @@ import pytest
 
 from autovoice.errors import LoweringError
 from autovoice.onnx_tools.lowering.exclude import kept_nodes
+from autovoice.onnx_tools.lowering.fused import in_fused_names
 from autovoice.onnx_tools.lowering.policy import chosen_nodes
 from autovoice.onnx_tools.ranges import read_ranges, write_ranges
 from autovoice.steps import fuse, ranges_fused
 from autovoice.steps.context import Context
-from autovoice.steps.policies import in_fused_names
 from autovoice.store.atomic import RANGES
 from tests.onnx_models import keep, saved, two_layers
 
@@ -32,8 +32,8 @@ def needs(tmp_path: Path) -> dict[str, Path]:
         (tmp_path / name).mkdir()
         saved(two_layers(np.random.default_rng(seed)), tmp_path / name / "model.onnx")
     members = [
-        {"name": "a", "inputs": {"x": "x"}, "outputs": {"y": "mid"}},
-        {"name": "b", "inputs": {"x": "mid"}, "outputs": {"y": "y"}},
+        {"name": "a", "inputs": {"x": {"wire": "x"}}, "outputs": {"y": {"wire": "mid"}}},
+        {"name": "b", "inputs": {"x": {"wire": "mid"}}, "outputs": {"y": {"wire": "y"}}},
     ]
     out = tmp_path / "ab"
     out.mkdir()
@@ -45,7 +45,7 @@ def needs(tmp_path: Path) -> dict[str, Path]:
 def resolved(needs: dict[str, Path], a: dict[str, Any], b: dict[str, Any], **fields: Any) -> Any:
     nothing = {"keep": keep(), "own_keep": keep()}
     given = {"members": {"a": nothing | a, "b": nothing | b}, "keep": keep(), **fields}
-    return in_fused_names(Context(given, needs, {}, Path()))
+    return in_fused_names(given, needs)
 
 
 def kept(needs: dict[str, Path], fields: Any) -> list[str]:
@@ -54,7 +54,7 @@ def kept(needs: dict[str, Path], fields: Any) -> list[str]:
 
 def test_other_steps_keep_their_fields() -> None:
     fields = {"keep": keep(nodes=["n"])}
-    assert in_fused_names(Context(fields, {}, {}, Path())) is fields
+    assert in_fused_names(fields, {}) is fields
 
 
 def test_nodes_that_one_member_keeps(needs: dict[str, Path]) -> None:
