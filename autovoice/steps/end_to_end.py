@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Any
 
-from autovoice.backends.base import Shared, naming, on_host, read_by, session_of
+from autovoice.backends.base import on_host
+from autovoice.backends.chain import built_chain, run_chain
 from autovoice.measure.parity import largest_input
 from autovoice.steps.advice import end_to_end_advice
 from autovoice.steps.context import Context
@@ -18,20 +18,14 @@ def run(context: Context) -> dict[str, Any]:
     fields = context.fields
     shapes = {o["wire"]: o["shape"] for c in fields["components"].values() for o in c["outputs"].values()}
     audio = fields["audio"] if trained(context.needs) else {}
-    with Shared() as shared, ExitStack() as stack:
-        sessions = []
-        for name, c in fields["components"].items():
-            loaded = session_of(c["backend"], context.needs[f"build:{name}"], c["outputs"], shared)
-            sessions.append((name, c, stack.enter_context(loaded)))
-        report = {}
-        half = any(a["type"] == "float16" for a in fields["about"].values())
+    half = any(a["type"] == "float16" for a in fields["about"].values())
+    builds = {name: context.needs[f"build:{name}"] for name in fields["components"]}
+    report = {}
+    with built_chain(fields["components"], builds) as links:
         for point in POINTS:
-            wires = load_point(context.needs["inputs"], point)
-            known = Known(shapes, audio, largest_input(wires.values()), half)
-            for name, c, session in sessions:
-                with naming(name):
-                    got = session.run(read_by(session, {local: wires[wire] for local, wire in c["inputs"].items()}))
-                wires |= {c["outputs"][local]["wire"]: value for local, value in got.items()}
+            inputs = load_point(context.needs["inputs"], point)
+            known = Known(shapes, audio, largest_input(inputs.values()), half)
+            wires = run_chain(links, inputs)
             reference = {}
             for wire, name in fields["outputs"].items():
                 reference[wire] = load_point(context.needs[f"reference:{name}"], point)[wire]

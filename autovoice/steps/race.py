@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from autovoice.backends.base import session_of, timed_call
+from autovoice.backends.base import session_of
+from autovoice.backends.chain import timed_call
 from autovoice.measure.race import timed_rounds
 from autovoice.steps.context import Context
 from autovoice.steps.points import feeds_at

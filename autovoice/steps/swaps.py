@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from autovoice.backends.base import naming, on_host, session_of
+from autovoice.backends.base import HOST, Runs, on_host
+from autovoice.backends.chain import Link, built_chain, link, run_chain
 from autovoice.measure.parity import largest_input
 from autovoice.onnx_tools.ort import float_session
 from autovoice.steps.context import Context
@@ -25,42 +26,36 @@ def run(context: Context) -> dict[str, Any]:
     Every component downstream of the last one replaced runs its exported float32 graph.
     """
     fields = context.fields
+    components = fields["components"]
     inputs = load_point(context.needs["inputs"], POINT)
     reference: Wires = {}
     for wire, name in fields["outputs"].items():
         reference[wire] = load_point(context.needs[f"reference:{name}"], POINT)[wire]
     known = Known(scale=largest_input(inputs.values()))
-    with ExitStack() as stack:
-        run_float = {n: _float(context, n, c) for n, c in fields["components"].items()}
-        run_built = {n: _built(context, n, c, stack) for n, c in fields["components"].items()}
-        runs, report = dict(run_float), {}
-        for name in fields["components"]:
-            runs[name] = run_built[name]
-            if name in fields["lowered"]:
-                wires = _chain(fields["components"], runs, inputs)
-                report[name] = parities({w: wires[w] for w in reference}, reference, POINT, known)
+    links: dict[str, Link[Runs]] = {n: link(n, _exported(context, n, c), c) for n, c in components.items()}
+    builds = {name: context.needs[f"build:{name}"] for name in components}
+    report = {}
+    with built_chain(components, builds) as built:
+        for one in built:
+            links[one.name] = one
+            if one.name in fields["lowered"]:
+                wires = on_host({w: a for w, a in run_chain(links.values(), inputs).items() if w in reference})
+                report[one.name] = parities(wires, reference, POINT, known)
     return {"point": POINT, "swaps": report}
 
 
-def _chain(components: Mapping[str, Any], runs: Mapping[str, Any], inputs: Wires) -> Wires:
-    wires = dict(inputs)
-    for name, c in components.items():
-        got = runs[name]({local: wires[wire] for local, wire in c["inputs"].items()})
-        wires |= {c["outputs"][local]["wire"]: value for local, value in got.items()}
-    return wires
+class _Float32:
+    """A component's exported graph."""
+
+    memory = HOST
+
+    def __init__(self, model: Path, outputs: list[str]) -> None:
+        self._session = float_session(model)
+        self._outputs = outputs
+
+    def run(self, feeds: Mapping[str, Any]) -> Wires:
+        return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
 
 
-def _float(context: Context, name: str, c: Mapping[str, Any]) -> Any:
-    session = float_session(context.needs[f"export:{name}"] / "model.onnx")
-    outputs = list(c["outputs"])
-    return lambda feeds: dict(zip(outputs, session.run(outputs, feeds), strict=True))
-
-
-def _built(context: Context, name: str, c: Mapping[str, Any], stack: ExitStack) -> Any:
-    session = stack.enter_context(session_of(c["backend"], context.needs[f"build:{name}"], c["outputs"]))
-
-    def run_engine(feeds: Wires) -> Wires:
-        with naming(name):
-            return on_host(session.run(feeds))
-
-    return run_engine
+def _exported(context: Context, name: str, c: Mapping[str, Any]) -> _Float32:
+    return _Float32(context.needs[f"export:{name}"] / "model.onnx", list(c["outputs"]))
