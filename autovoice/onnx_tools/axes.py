@@ -12,9 +12,10 @@ from typing import Any
 import onnx
 
 from autovoice.dims.expressions import ExprError, evaluate, symbols
+from autovoice.dims.solving import with_formulas
 from autovoice.errors import ExportError, choices, nearest
 from autovoice.onnx_tools.io import dtype_name
-from autovoice.onnx_tools.probe import Run, with_formulas
+from autovoice.onnx_tools.probe import Run
 
 Runs = Callable[[onnx.ModelProto], list[Run]]
 Declared = Mapping[str, Any]

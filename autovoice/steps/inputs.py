@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from autovoice.dims.example_values import draw, solved
-from autovoice.dims.expressions import evaluate, symbols
+from autovoice.dims.example_values import draw
+from autovoice.dims.solving import joint_sizes
 from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, save_point
 
@@ -33,11 +33,7 @@ def sizes_at(point: str, dims: Mapping[str, Any]) -> dict[str, int]:
     There, too, a dim whose profile follows others follows them.
     """
     free = {n: _free(point, d) for n, d in dims.items() if d["formula"] is None}
-    for name, d in dims.items():
-        if point == "between" and "follows" in d and symbols(d["follows"]) <= free.keys():
-            size = evaluate(d["follows"], free)
-            free[name] = min(max(d["min"], size - size % d["multiple"]), d["max"])
-    return solved(free, {n: d["formula"] for n, d in dims.items() if d["formula"] is not None})
+    return joint_sizes(dims, free, fixed=() if point == "between" else free)
 
 
 def _free(point: str, d: Mapping[str, Any]) -> int:

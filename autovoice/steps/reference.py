@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from autovoice.dims.expressions import evaluate, is_symbol, symbols
+from autovoice.dims.solving import with_formulas
 from autovoice.errors import StepError
 from autovoice.steps.context import Context
 from autovoice.steps.points import POINTS, feeds_at, save_point
@@ -61,11 +62,7 @@ def _sizes(feeds: Mapping[str, np.ndarray], fields: Mapping[str, Any]) -> dict[s
     sizes: dict[str, int] = {}
     for name, tensor in fields["inputs"].items():
         sizes |= {axis: n for axis, n in zip(tensor["shape"], feeds[name].shape, strict=True) if is_symbol(axis)}
-    for _ in fields["formulas"]:  # as many rounds as the longest chain can need
-        for name, formula in fields["formulas"].items():
-            if name not in sizes and symbols(formula) <= sizes.keys():
-                sizes[name] = evaluate(formula, sizes)
-    return sizes
+    return with_formulas(sizes, fields["formulas"])
 
 
 def _check_shape(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from autovoice.dims.expressions import ExprError, evaluate, symbols
+from autovoice.dims.solving import fitted
 from autovoice.errors import ConfigError, Fault
 from autovoice.graph.wiring import Graph
 from autovoice.plan.rules.step import inputs_of, symbols_of
@@ -120,9 +121,7 @@ class _Sizes:
 
     def _followed(self, d: Dim, point: str, up: bool = False) -> int:
         assert d.profile is not None
-        size = self.axis(d.profile, point)
-        whole = -(-size // d.multiple) if up else size // d.multiple
-        return min(max(d.min, whole * d.multiple), d.max)
+        return fitted(self.axis(d.profile, point), d.min, d.max, d.multiple, up)
 
     def _roots(self, name: str) -> set[str]:
         """The free dims that a dim follows in the end."""
