@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from autovoice.calibration.samples import sample_feeds
-from autovoice.errors import CalibrationError
+from autovoice.errors import CalibrationError, first_line
 from autovoice.onnx_tools.ort import float_session
 from autovoice.steps.context import Context
 from autovoice.store.npz import write_npz
@@ -20,7 +20,7 @@ def run(context: Context) -> dict[str, Any]:
         try:
             values = session.run(list(outputs), feeds)
         except Exception as e:  # onnxruntime raises a class of its own per status code, all plain Exceptions
-            raise CalibrationError(f"sample {name}: the model cannot run it", str(e).splitlines()[0]) from e
+            raise CalibrationError(f"sample {name}: the model cannot run it", first_line(e)) from e
         got = dict(zip(outputs, values, strict=True))
         with open(context.out / name, "wb") as file:
             write_npz(file, {outputs[local]["wire"]: value for local, value in got.items()})
