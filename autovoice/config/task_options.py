@@ -13,5 +13,6 @@ OPTIONS = {
     "sensitivity": ("targets",),
     "search": ("targets", "output", "overwrite"),
     "gc": ("dry_run",),
+    "doctor": ("extras",),
 }
 EVERY = frozenset(name for names in OPTIONS.values() for name in names)
