@@ -171,6 +171,7 @@ class ChoiceReader:
             i.take("min_share", float, None),
             i.take("float16", bool, True),
             i.take("prefer_int8", bool, True),
+            i.path("cache"),
         )
         if spec.calibrator not in CALIBRATORS:
             i.fault("calibrator", f"unknown calibrator '{spec.calibrator}'", nearest(spec.calibrator, CALIBRATORS))
@@ -234,6 +235,8 @@ class ChoiceReader:
             None if gates else self.gated_by(r),
             self.after_crash(r),
             r.strings("tensors"),
+            self.needs(r),
+            r.take("describe", str, None),
         )
         r.taken.add("gated_by")
         r.done()
@@ -247,6 +250,10 @@ class ChoiceReader:
             r.fault("after_crash", f"must be a list of options, got {ways!r}", fix)
             return ()
         return tuple(ways)
+
+    def needs(self, r: Reader) -> dict[str, tuple[str, ...]]:
+        n = r.child("needs", "{distribution: [other-name]}")
+        return {name: n.strings(name) for name in n.data}
 
     def gated_by(self, r: Reader) -> Backend | None:
         name = r.take("gated_by", str, None, "onnxruntime")

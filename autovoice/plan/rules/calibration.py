@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from autovoice.spec import Calibration, Component
 SAMPLES = "samples"
 #: the file under which ranges are given; where it is missing, this is the key that mends it
 RANGES = "calibration.ranges"
+#: the key that names the files of samples
+FILES = "calibration.files"
 
 
 def calibration_steps(
@@ -104,7 +107,8 @@ def pipeline_samples(graph: Graph, calibration: Calibration) -> list[Step]:
     given, checked = _sampled(graph, calibration, tensors, "")
     called = label(graph, calibration)
     name = f"samples_{called}"
-    made = Step(name, "", "samples", given, {}, _files(calibration), _targets(calibration), TOOLS["samples"])
+    files = _files(calibration)
+    made = Step(name, "", "samples", given, {}, files, _targets(calibration), TOOLS["samples"], places=_places(files))
     check = Step(f"coverage_{called}", "", "coverage", checked, {SAMPLES: name}, targets=code_of("coverage"))
     return [made, check]
 
@@ -115,7 +119,9 @@ def component_samples(graph: Graph, c: Component) -> list[Step]:
     tensors = {n: tensor(t) | {"default": t.default, "example": t.example} for n, t in defaults.items()}
     given, checked = _sampled(graph, c.calibration, tensors, c.name)
     calibration = c.calibration
-    made = component_step(c, "samples", given, {}, _files(calibration), _targets(calibration)[1:])
+    files = _files(calibration)
+    made = component_step(c, "samples", given, {}, files, _targets(calibration)[1:])
+    made = replace(made, places=_places(files))
     return [made, component_step(c, "coverage", checked, {SAMPLES: f"{c.name}.samples"})]
 
 
@@ -144,6 +150,10 @@ def _targets(calibration: Calibration) -> tuple[str, ...]:
 
 def _files(calibration: Calibration) -> dict[str, Path]:
     return {f"data {name}": path for name, path in calibration.files}
+
+
+def _places(files: Iterable[str]) -> dict[str, str]:
+    return dict.fromkeys(files, FILES)
 
 
 def activations(graph: Graph, c: Component, calibration: Calibration) -> Step:
@@ -185,7 +195,9 @@ def _ranges(graph: Graph, c: Component) -> list[Step]:
     if calibration.calibrator is not None:
         given = {"component": c.name, "calibrator": target(calibration.calibrator), "inputs": inputs_of(graph, c)}
         code = targets_of(calibration.calibrator)
-        return [component_step(c, "ranges_calibrator", given, export, _files(calibration), code, "ranges")]
+        files = _files(calibration)
+        made = component_step(c, "ranges_calibrator", given, export, files, code, "ranges")
+        return [replace(made, places=_places(files))]
     own_samples = component_samples(graph, c) if calibration.level == "component" else []
     if implicit(c):  # its tool observes for itself
         return own_samples

@@ -143,6 +143,7 @@ def _build(graph: Graph, c: Component, suffix: str = "") -> Step:
         fields["given"] = list(c.prequantized)
     needs = {"lower": f"{c.name}.lower{suffix}"}
     files: dict[str, Path] = {}
+    places: dict[str, str] = {}
     targets: tuple[str, ...] = (c.backend.target,)
     if c.backend.passes:
         needs["passes"] = f"{c.name}.passes{suffix}"
@@ -165,12 +166,13 @@ def _build(graph: Graph, c: Component, suffix: str = "") -> Step:
     if implicit(c):
         assert c.precision.implicit is not None
         given = c.precision.implicit
-        fields["implicit"] = {k: v for k, v in asdict(given).items() if k != "cache"}
+        fields["implicit"] = {k: v for k, v in asdict(given).items() if not k.startswith("cache")}
         fields["reads"] = sample_reads(graph, c, c.calibration)
         files = {"precision.implicit.cache": given.cache} if given.cache else {}
+        places = dict.fromkeys(files, given.cache_place)
         needs |= sample_needs(graph, c, c.calibration) if not given.cache else {}
     step = component_step(c, "build", fields, needs, files, targets, name=f"build{suffix}")
-    return replace(step, after_crash=_ways_round(c.backend))
+    return replace(step, after_crash=_ways_round(c.backend), places=places)
 
 
 def _ways_round(b: Backend) -> tuple[dict[str, Any], ...]:
