@@ -190,8 +190,7 @@ def _descended(node: Any, key: str) -> tuple[Any, list[str], list[str]]:
 
 def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceError:
     """Compose without the override that failed, and offer what stands beside it."""
-    old = renamed(key)
-    if old is not None:
+    if old := renamed(key):
         return AutovoiceError(f"{key}: {old.fact}", old.fix)
     config = _composed(hydra, overrides, key)
     if config is None:

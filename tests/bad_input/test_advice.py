@@ -168,7 +168,7 @@ def refusal(overrides: Sequence[str]) -> str:
             return ""
         composed = compose(tree, given)
         invocation = Invocation(composed.data, composed.overrides, composed.lookup)
-        from autovoice.cli import task_names
+        from autovoice.tasks import task_names
 
         if invocation.data["task"] not in task_names():
             return ""  # told by the command line itself
