@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import pkgutil
 import re
 import sys
 from collections.abc import Sequence
@@ -15,14 +14,15 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from autovoice.command.invocation import Invocation
 from autovoice.config import compose
 from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
 from autovoice.execution import interrupts
 from autovoice.publish import sweep
-from autovoice.terminal.escape import guarded, say
+from autovoice.tasks import task_list, task_names
+from autovoice.terminal.escape import ReaderGone, guarded, say
 
 #: Hydra's own flags: whatever they ask for is Hydra's to answer
 _HYDRA_FLAGS = (
@@ -55,6 +55,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _main(arguments: list[str]) -> int:
+    try:
+        code = _done(arguments)
+        sys.stdout.flush()
+    except (BrokenPipeError, ReaderGone):  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _done(arguments: list[str]) -> int:
     arguments = _with_targets(arguments)
     args = get_args_parser().parse_intermixed_args(arguments)  # `precision=fp16 --cfg job`, in either order
     config_dir = Path(args.config_dir) if args.config_dir else None
@@ -70,9 +80,6 @@ def _main(arguments: list[str]) -> int:
         return run(Invocation(composed.data, composed.overrides, composed.lookup))
     except AutovoiceError as e:
         return report(e)
-    except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 def run(invocation: Invocation) -> int:
@@ -86,12 +93,6 @@ def run(invocation: Invocation) -> int:
         return int(importlib.import_module(f"autovoice.tasks.{name}").run(invocation))
     finally:
         invocation.save_memory()
-
-
-def task_names() -> list[str]:
-    """Every task is a module of `autovoice.tasks`."""
-    package = importlib.import_module("autovoice.tasks")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__))
 
 
 def report(error: AutovoiceError) -> int:
@@ -112,6 +113,7 @@ def _with_targets(arguments: list[str]) -> list[str]:
 
 
 def _hydra(arguments: list[str]) -> None:
+    OmegaConf.register_new_resolver("autovoice.tasks", task_list, replace=True)  # for --help
     sys.argv = [sys.argv[0] if sys.argv else "autovoice", *arguments]
     hydra.main(version_base="1.3", config_path=str(compose.conf_dir()), config_name="config")(_job)()
 

@@ -6,7 +6,7 @@ A configuration names its class by `_target_`, made with its `options`, and its 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
@@ -38,14 +38,25 @@ ENGINE_ERRORS = (EngineError, BuildError)
 _WORDS = 300
 
 
-class Session(Protocol):
+class Runs(Protocol):
+    """What a chain of components needs of each, a session or another."""
+
+    memory: str
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]: ...
+
+
+class Session(Runs, Protocol):
     """A loaded engine. Takes and returns arrays by the component's own names.
 
     `memory` "host": numpy arrays, which the caller owns. "cuda": arrays in the GPU's memory, which belong to the
     session and hold until its next run; what `run` starts may end after it returns, `wait` says when.
     """
 
-    memory: str
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences about what did not go as configured since it was loaded; it runs nevertheless."""
+        ...
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs that it was loaded for, in that order, of the declared dtypes; may be called by several threads.
@@ -174,7 +185,7 @@ def on_host(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
     return found
 
 
-def read_by(session: Session, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+def read_by(session: Runs, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
     """What another session gave, as this one can read it."""
     return on_host(arrays) if session.memory == HOST else arrays
 
@@ -205,14 +216,3 @@ def naming(component: str) -> Iterator[None]:
         yield
     except ENGINE_ERRORS as e:
         raise named_error(e, component) from e
-
-
-def timed_call(session: Session, feeds: Mapping[str, Array]) -> Callable[[], None]:
-    """A call to be timed: the feeds are where the session wants them, and it ends when the answer is there."""
-    placed = session.put(read_by(session, feeds))
-
-    def call() -> None:
-        session.run(placed)
-        session.wait()
-
-    return call

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from autovoice.errors import CalibrationError
+from autovoice.errors import CalibrationError, first_line
 from autovoice.onnx_tools.graph import free_name, names_within
 from autovoice.onnx_tools.guard import guarded
 from autovoice.onnx_tools.ort import float_session
@@ -113,7 +113,7 @@ def observe(
         try:
             values = session.run(names, dict(feeds)) if names else []
         except Exception as e:  # onnxruntime raises a class of its own per status code, all plain Exceptions
-            raise CalibrationError(f"sample {name}: the model cannot run it", str(e).splitlines()[0]) from e
+            raise CalibrationError(f"sample {name}: the model cannot run it", first_line(e)) from e
         found.samples += 1
         wide = len(_REDUCTIONS)
         seen = {t: [float(v) for v in values[wide * i : wide * (i + 1)]] for i, t in enumerate(reduced)}

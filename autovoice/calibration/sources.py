@@ -19,7 +19,8 @@ import numpy as np
 
 from autovoice.calibration.renaming import check_prefixes
 from autovoice.config.dims import read_dims
-from autovoice.dims.example_values import draw, free_size, solved
+from autovoice.dims.example_values import draw, free_size
+from autovoice.dims.solving import with_formulas
 from autovoice.errors import CalibrationError, ConfigError, Fault, choices, nearest
 from autovoice.store.arrays import ArrayFault, ArrayFile, read_array
 from autovoice.store.npz import Archive
@@ -172,6 +173,6 @@ def synthetic(inputs: Mapping[str, Any], dims: Mapping[str, Any], samples: int =
     for index in range(samples):
         part = (index + 0.5) / samples
         free = {n: free_size(d.min, d.max, d.multiple, part) for n, d in known.items() if d.formula is None}
-        sizes = solved(free, formulas)
+        sizes = with_formulas(free, formulas)
         rng = np.random.default_rng([seed, index])
         yield f"synthetic {index}", {name: draw(name, t, sizes, rng) for name, t in inputs.items()}

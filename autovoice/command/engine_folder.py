@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 #: the key of the folder that all pipelines share
-SHARED = "paths.tensorrt_engines"
+SHARED = "paths.engines"
 OWN = "the build's own"
 
 
@@ -27,7 +27,7 @@ def engine_folder(
     is_folder: Callable[[Path], bool] = Path.is_dir,
 ) -> EngineFolder:
     """The pipeline's own of `folders`, else the shared one, else the build's own; one that does not exist is told."""
-    named = ((f"tensorrt.{pipeline}.engine_dir", folders.get(pipeline)), (SHARED, shared))
+    named = ((f"engines.{pipeline}.dir", folders.get(pipeline)), (SHARED, shared))
     warnings: list[str] = []
     for key, path in named:
         if path is None:

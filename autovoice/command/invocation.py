@@ -142,7 +142,7 @@ class Invocation:
 #: under what the store remembers what each module imports
 _IMPORTS = "imports"
 #: what says where things are, whose engines to load, and how to run
-_PLACES = ("paths", "tensorrt", "hydra")
+_PLACES = ("paths", "engines", "hydra")
 
 
 def _identifies(override: str, said: Mapping[str, set[str]]) -> bool:

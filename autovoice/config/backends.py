@@ -57,6 +57,8 @@ class BackendReader(ChoiceReader):
             None if gates else self.gated_by(r),
             self.after_crash(r),
             r.strings("tensors"),
+            self.needs(r),
+            r.take("describe", str, None),
         )
         r.taken.add("gated_by")
         r.done()
@@ -70,6 +72,10 @@ class BackendReader(ChoiceReader):
             r.fault("after_crash", f"must be a list of options, got {ways!r}", fix)
             return ()
         return tuple(ways)
+
+    def needs(self, r: Reader) -> dict[str, tuple[str, ...]]:
+        n = r.child("needs", "{distribution: [other-name]}")
+        return {name: n.strings(name) for name in n.data}
 
     def gated_by(self, r: Reader) -> Backend | None:
         name = r.take("gated_by", str, None, "onnxruntime")

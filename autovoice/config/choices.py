@@ -169,6 +169,7 @@ class ChoiceReader:
             i.take("min_share", float, None),
             i.take("float16", bool, True),
             i.take("prefer_int8", bool, True),
+            i.path("cache"),
         )
         if spec.calibrator not in CALIBRATORS:
             i.fault("calibrator", f"unknown calibrator '{spec.calibrator}'", nearest(spec.calibrator, CALIBRATORS))

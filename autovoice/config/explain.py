@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from autovoice.config.renamed import renamed
 from autovoice.config.unparsed import unparsed
 from autovoice.errors import AutovoiceError, choices, first_line, nearest
 from autovoice.terminal.overrides import nameable, override, setting, word
@@ -185,6 +186,8 @@ def _descended(node: Any, key: str) -> tuple[Any, list[str], list[str]]:
 
 def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> AutovoiceError:
     """Compose without the override that failed, and offer what stands beside it."""
+    if old := renamed(key):
+        return AutovoiceError(f"{key}: {old.fact}", old.fix)
     config = _composed(hydra, overrides, key)
     if config is None:
         return AutovoiceError(f"{key}: no such key", "`autovoice --cfg job` without it shows all there are")

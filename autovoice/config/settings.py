@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autovoice.config.reader import Reader
+from autovoice.config.renamed import renamed
 from autovoice.config.task_options import EVERY
 from autovoice.errors import ConfigError, Fault, nearest
 from autovoice.spec import OBJECTIVES
@@ -78,9 +79,10 @@ def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
         folder=path("folder"),
         trust=r.strings("trust"),
         engine_folders=_engine_folders(r),
-        shared_engines=_folder(paths, "tensorrt_engines"),
+        shared_engines=_folder(paths, "engines"),
         objectives=r.strings("objectives"),
     )
+    _check_renamed(r, paths)
     paths.done()
     for name in (n for n in settings.objectives if n not in OBJECTIVES):
         r.fault("objectives", f"unknown '{name}'", nearest(name, OBJECTIVES))
@@ -96,17 +98,28 @@ def read_settings(data: Mapping[str, Any], cores: int) -> Settings:
 
 
 def _engine_folders(r: Reader) -> dict[str, Path]:
-    """By pipeline, where `tensorrt:` names a folder; null and absent nodes name none."""
+    """By pipeline, where `engines:` names a folder; null and absent nodes name none."""
     found = {}
-    for name, node in r.take("tensorrt", dict, {}, "{pipeline: {engine_dir: folder}}").items():
+    for name, node in r.take("engines", dict, {}, "{pipeline: {dir: folder}}").items():
         if node is None:
             continue
-        n = Reader(node, r.path(f"tensorrt.{name}"), r.faults, "{engine_dir: folder}")
-        folder = _folder(n, "engine_dir")
+        n = Reader(node, r.path(f"engines.{name}"), r.faults, "{dir: folder}")
+        folder = _folder(n, "dir")
         n.done()
         if folder is not None:
             found[str(name)] = folder
     return found
+
+
+def _check_renamed(r: Reader, paths: Reader) -> None:
+    """An old key is a fault, with the new one."""
+    old = r.data.get("tensorrt")
+    keys = [f"tensorrt.{name}.engine_dir" for name in old] if isinstance(old, dict) and old else ["tensorrt"]
+    found = keys if "tensorrt" in r.data else []
+    if "tensorrt_engines" in paths.data:
+        paths.taken.add("tensorrt_engines")
+        found = [*found, paths.path("tensorrt_engines")]
+    r.faults += [fault for key in found if (fault := renamed(key)) is not None]
 
 
 def _folder(r: Reader, key: str) -> Path | None:

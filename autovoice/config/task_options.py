@@ -14,5 +14,6 @@ OPTIONS = {
     "search": ("targets", "output", "overwrite"),
     "scaffold": ("onnx", "model", "shapes", "sizes", "name", "output", "overwrite"),
     "gc": ("dry_run",),
+    "doctor": ("extras",),
 }
 EVERY = frozenset(name for names in OPTIONS.values() for name in names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Mapping
 from graphlib import TopologicalSorter
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from autovoice.dims.expressions import ExprError, evaluate, is_symbol, symbols
+from autovoice.dims.solving import least_size
 from autovoice.errors import FeedError, choices, nearest
 from autovoice.spec import Dim
 
@@ -106,15 +106,13 @@ class Binder:
                 continue
             (symbol,) = unknown
             dim, size = self.dims[symbol], feeds[name].shape[i]
-            # shapes grow with their symbols (checked at min, opt and max before a build), so bisection finds it
-            spread = range(dim.min, dim.max + 1)
-            at = bisect_left(spread, size, key=lambda n: _value(axis, {**sizes, symbol: n}))
-            if at == len(spread) or _value(axis, {**sizes, symbol: spread[at]}) != size:
+            found = least_size(axis, size, symbol, sizes, range(dim.min, dim.max + 1))
+            if found > dim.max or _value(axis, {**sizes, symbol: found}) != size:
                 raise FeedError(
                     f"input '{name}' axis {i} ({axis}) is {size}, which no {symbol} of {dim.min} … {dim.max} gives",
-                    f"build for it with {_roots(dim, 'min' if at == 0 else 'max')}, or pad it",
+                    f"build for it with {_roots(dim, 'min' if found == dim.min else 'max')}, or pad it",
                 )
-            self._bind_symbol(name, i, symbol, spread[at], sizes, source)
+            self._bind_symbol(name, i, symbol, found, sizes, source)
 
     def _check_derived(self, feeds: Mapping[str, np.ndarray], sizes: dict[str, int]) -> None:
         """Formulas whose symbols are all known: derived dims that are axes, and arithmetic in shapes."""

@@ -1,4 +1,4 @@
-"""Seeded values of declared tensors, and sizes of dims to draw them at."""
+"""Seeded values of declared tensors."""
 
 from __future__ import annotations
 
@@ -8,24 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autovoice.dims.expressions import evaluate, symbols
+from autovoice.dims.expressions import evaluate
 from autovoice.errors import StepError
 
 if TYPE_CHECKING:
     from autovoice.spec.fields import ExampleField
-
-
-def solved(free: Mapping[str, int], formulas: Mapping[str, str]) -> dict[str, int]:
-    """The value of every dim, from those of the free ones."""
-    sizes, left = dict(free), dict(formulas)
-    while left:
-        for name in [n for n in left if _computable(left[n], sizes)]:
-            sizes[name] = evaluate(left.pop(name), sizes)
-    return sizes
-
-
-def _computable(formula: str, sizes: Mapping[str, int]) -> bool:
-    return symbols(formula) <= sizes.keys()
 
 
 def free_size(low: int, high: int, multiple: int, part: float) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autovoice.errors import ArtefactError, AutovoiceError, ChangedError, StepError, wants_memory
+from autovoice.errors import ArtefactError, AutovoiceError, ChangedError, StepError, first_line, wants_memory
 from autovoice.machine.sharing import machine_shared
 from autovoice.plan.arguments import appeared
 from autovoice.plan.code import code_file
@@ -81,7 +81,7 @@ def _run(job: Job, store: Store, work: Path) -> Record:
             raise StepError(f"{job.id}: {e.strerror or e}", f"log: {job.log}") from e
         except Exception as e:
             traceback.print_exc()
-            fact = f"{job.id}: {type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else 'no message'}"
+            fact = f"{job.id}: {type(e).__name__}: {first_line(e)}"
             why = "out of memory? lower dims.*.max, or workers=1" if wants_memory(e) else "unexpected error"
             raise StepError(fact, f"{why}; full traceback: {job.log}") from e
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from autovoice.errors import CheckpointError
+from autovoice.errors import CheckpointError, first_line
 from autovoice.modules.checkpoint_kind import PLACE, check_kind, looks_safetensors
 from autovoice.modules.checkpoint_pickle import conversion, refused_code
 from autovoice.modules.checkpoint_select import State as State
@@ -96,10 +96,9 @@ def _read_torch(path: Path, key: str | None) -> Any:
 
 
 def _unreadable(path: Path, kind: str, error: Exception) -> CheckpointError:
-    text = str(error).strip() or type(error).__name__
     # PyTorch wraps the unpickler's reason in advice to load unsafely, which is not passed on.
-    wrapped = re.search(r"WeightsUnpickler error:\s+(.+)", text)
-    reason = wrapped[1] if wrapped else text.splitlines()[0]
+    wrapped = re.search(r"WeightsUnpickler error:\s+(.+)", str(error))
+    reason = wrapped[1] if wrapped else first_line(error)
     return CheckpointError(
         f"'{path}' is not a readable {kind} file ({path.stat().st_size} bytes): {reason}",
         "fetch it again if it was cut short; otherwise save a plain state_dict, best as .safetensors",

@@ -13,7 +13,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from autovoice.errors import AutovoiceError, ExportError, nearest
+from autovoice.errors import AutovoiceError, ExportError, first_line, nearest
 from autovoice.modules.outputs import named_outputs
 from autovoice.modules.weights import fold_weight_norm, load_checkpoint
 from autovoice.spec import DTYPES
@@ -43,7 +43,7 @@ def load_module(
             cause, fix = cause.__cause__ or cause, f"importing {target.rpartition('.')[0]} raised this"
             _check_present(target)
         raise ExportError(
-            f"{target}({_format_arguments(kwargs)}) cannot be made: {type(cause).__name__}: {_line(cause)}", fix
+            f"{target}({_format_arguments(kwargs)}) cannot be made: {type(cause).__name__}: {first_line(cause)}", fix
         ) from e
     module = _plain(found, target)
     weights: dict[str, Any] = {"seed": made["seed"]}
@@ -141,13 +141,8 @@ def call(
             got = module(**feeds)
     except Exception as e:
         shapes = ", ".join(f"{k} {list(v.shape)}" for k, v in feeds.items())
-        raise ExportError(f"forward() of {name} raised {type(e).__name__}: {_line(e)}", f"given {shapes}") from e
+        raise ExportError(f"forward() of {name} raised {type(e).__name__}: {first_line(e)}", f"given {shapes}") from e
     return named_outputs(name, got, outputs)
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else "no message"
 
 
 def _format_arguments(kwargs: Mapping[str, Any]) -> str:

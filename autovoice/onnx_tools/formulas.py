@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from autovoice.dims.expressions import ExprError, evaluate, symbols
+from autovoice.dims.solving import with_formulas
 from autovoice.errors import ExportError
-from autovoice.onnx_tools.probe import with_formulas
 
 
 def check_formula(where: str, got: str, want: str, bound: Mapping[str, str | int], formulas: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from autovoice.errors import ExportError
+from autovoice.errors import ExportError, first_line
 from autovoice.onnx_tools.graph import graphs_of, reads_of, tensors
 from autovoice.onnx_tools.guard import guarded
 
@@ -62,7 +62,7 @@ def read(path: Path) -> onnx.ModelProto:
                 tensor.data_location = onnx.TensorProto.DEFAULT
                 del tensor.external_data[:]
     except (OSError, ValueError, onnx.checker.ValidationError) as e:
-        raise ExportError(f"{path}: its external data cannot be read", _line(e)) from e
+        raise ExportError(f"{path}: its external data cannot be read", first_line(e)) from e
     for graph in graphs_of(model):
         _fill_sparse(graph)
     return model
@@ -89,7 +89,7 @@ def _proto(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, ValueError, OSError) as e:
-        raise ExportError(f"{path}: not a readable ONNX file", f"{_line(e)}; it may be truncated") from e
+        raise ExportError(f"{path}: not a readable ONNX file", f"{first_line(e)}; it may be truncated") from e
     if not model.graph.node and not model.graph.output:
         raise ExportError(f"{path}: not a readable ONNX file", "it holds no graph; it may be truncated")
     return model
@@ -111,7 +111,7 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     try:
         path.write_bytes(model.SerializeToString(deterministic=True))
     except ValueError as e:
-        raise ExportError(f"the model is larger than 2 GiB: {_line(e)}", "split the component in two") from e
+        raise ExportError(f"the model is larger than 2 GiB: {first_line(e)}", "split the component in two") from e
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -164,8 +164,3 @@ def unread_inputs(path: Path) -> list[str]:
     graph = _proto(path).graph
     read = reads_of(graph)
     return [v.name for v in graph.input if v.name not in read]
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import helper
 
-from autovoice.errors import ExportError
+from autovoice.errors import ExportError, first_line
 from autovoice.onnx_tools.graph import free_name, inner_graphs, name_nodes
 from autovoice.onnx_tools.io import at_opset, opset_of
 
@@ -66,8 +66,7 @@ def _check(model: onnx.ModelProto) -> None:
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as e:
-        line = str(e).strip().splitlines()[0]
-        raise ExportError(f"the members cannot be merged into one graph: {line}", "fuse fewer of them") from e
+        raise ExportError(f"the members cannot be merged into one graph: {first_line(e)}", "fuse fewer of them") from e
 
 
 # -- one version for all -------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from autovoice.dims.expressions import ExprError, evaluate, symbols
+from autovoice.dims.expressions import ExprError, evaluate
+from autovoice.dims.solving import with_formulas
 from autovoice.onnx_tools.ort import plain_session, run_briefly
 
 if TYPE_CHECKING:
@@ -100,16 +101,6 @@ def answers_to(model: onnx.ModelProto, asked: Sequence[Arrays]) -> list[dict[str
     """One run after another, in one session. Raises what onnxruntime does."""
     session = plain_session(model)
     return [run_briefly(session, feeds) for feeds in asked]
-
-
-def with_formulas(env: Mapping[str, int], formulas: Mapping[str, str]) -> Sizes:
-    """`env` with derived dims computed where they are not axes of their own."""
-    full = dict(env)
-    for _ in formulas:  # as many rounds as the longest chain can need
-        for name, formula in formulas.items():
-            if name not in full and symbols(formula) <= full.keys():
-                full[name] = evaluate(formula, full)
-    return full
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:

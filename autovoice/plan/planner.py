@@ -14,6 +14,7 @@ from autovoice.plan.code import closure, third_party, tool_version
 from autovoice.plan.rules import Step, steps_of
 from autovoice.store.artefacts import Record, Store
 from autovoice.store.hashing import file_sha256, json_sha256
+from autovoice.terminal.overrides import override
 
 
 @dataclass(frozen=True)
@@ -131,10 +132,7 @@ class _Keys:
             try:
                 digests[name] = file_sha256(path)
             except OSError as e:
-                place, _, beside = name.partition("/")[0].partition(" ")  # `onnx data x.bin`: named by another
-                where = _where(step, place)
-                fix = f"fetch it into {path.parent} too" if beside else f"{where}=/path/to/file"
-                self.faults.append(Fault(where, f"{path}: {e.strerror}", fix))
+                self.faults.append(_missing(step, name, path, e))
         return digests
 
     def _code(self, step: Step, of: Callable[[str], Mapping[str, str]]) -> dict[str, str]:
@@ -146,6 +144,16 @@ class _Keys:
                 where = f"component.{step.component}" if step.component else "pipeline"
                 self.faults.append(Fault(where, e.fact, e.fix))
         return code
+
+
+def _missing(step: Step, name: str, path: Path, error: OSError) -> Fault:
+    """A file that cannot be read, told at the key that names it and with the override that names another."""
+    fact = f"{path}: {error.strerror}"
+    if name in step.places:
+        return Fault(step.places[name], fact, override(step.places[name], "/path/to/file"))
+    place, _, beside = name.partition("/")[0].partition(" ")  # `onnx data x.bin`: named by another
+    where = _where(step, place)
+    return Fault(where, fact, f"fetch it into {path.parent} too" if beside else f"{where}=/path/to/file")
 
 
 def _where(step: Step, place: str) -> str:

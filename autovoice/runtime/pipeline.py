@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from autovoice.backends.base import ENGINE_ERRORS, HOST, Array, Session, Shared, named_error, on_host, read_by
+from autovoice.backends.base import HOST, Array, Session, Shared, naming, on_host, read_by
+from autovoice.backends.chain import link, put_feeds, run_chain, wait_for
 from autovoice.backends.guard import Guard
 from autovoice.dims.binding import Binder
 from autovoice.errors import ArtefactError, FeedError, nearest
@@ -16,6 +17,7 @@ from autovoice.runtime.folder import BuiltFolder, opened_folder
 from autovoice.runtime.opened import Opened, opened
 from autovoice.runtime.trust import Trust
 from autovoice.spec import Dim
+from autovoice.spec.ports import wires
 
 
 class ComponentSession:
@@ -50,10 +52,8 @@ class ComponentSession:
         """
         given = self._binder.bind(feeds)
         with self._guard, self._turn:  # until it is copied, what the engine wrote is what its next run overwrites
-            try:
+            with naming(self.name):
                 got = self.session.run(read_by(self.session, given))
-            except ENGINE_ERRORS as e:
-                raise named_error(e, self.name) from e
             return got if on_device else on_host(got)
 
     def close(self) -> None:
@@ -66,17 +66,20 @@ class Pipeline:
     >>> with Pipeline.load("outputs/voice_conversion/onnxruntime-fp32") as pipeline:
     ...     audio = pipeline.run(feeds)["audio_output"]
 
-    `dims` are the free and derived sizes with the profile that was built, `contract` the pipeline's metadata.
-    `notes` tell which components run on something else than their engines, and why.
+    `folder` is where the engines stand, `dims` are the free and derived sizes with the profile that was built,
+    `contract` is the pipeline's metadata.
     `run` may be called from several threads; engines on a GPU then take turns. A process that is forked off cannot
     run it.
     """
 
     def __init__(
-        self, manifest: Mapping[str, Any], engines: Mapping[str, Opened], stack: ExitStack, shared: Shared
+        self, folder: Path, manifest: Mapping[str, Any], engines: Mapping[str, Opened], stack: ExitStack, shared: Shared
     ) -> None:
-        self.manifest = manifest
-        self.notes: tuple[str, ...] = tuple(e.note for e in engines.values() if e.note is not None)
+        """`engines` of all components of the manifest, or of some: `run` is then refused."""
+        self.folder = folder
+        self.manifest = {**manifest, "components": [c for c in manifest["components"] if c["name"] in engines]}
+        self._whole = len(engines) == len(manifest["components"])
+        self._fallbacks = tuple(e.note for e in engines.values() if e.note is not None)
         self.dims = {n: Dim(name=n, **d) for n, d in manifest["dims"].items()}
         self.contract: Mapping[str, Any] = manifest["contract"]
         self.input_names: tuple[str, ...] = tuple(manifest["inputs"])
@@ -87,12 +90,13 @@ class Pipeline:
         self._turn: AbstractContextManager[Any] = nullcontext()
         if any(e.session.memory != HOST for e in engines.values()):
             self._turn = shared.lock
-        self._order = []
+        self._links = [
+            link(c["name"], engines[c["name"]].session, c["inputs"], wires(c["outputs"]))
+            for c in self.manifest["components"]
+        ]
         self.components: dict[str, ComponentSession] = {}
-        for c in manifest["components"]:
+        for c in self.manifest["components"]:
             engine = engines[c["name"]]
-            outputs = {local: o["wire"] for local, o in c["outputs"].items()}
-            self._order.append((engine.session, tuple(c["inputs"].items()), tuple(outputs.items())))
             declared = {local: tensors[wire] for local, wire in c["inputs"].items()}
             binder = Binder(declared, self.dims)
             self.components[c["name"]] = ComponentSession(c["name"], engine, binder, self._turn, self._guard)
@@ -136,15 +140,15 @@ class Pipeline:
                 engines[c["name"]] = opened(built, c, shared, trust, policies.get(c["name"]))
                 stack.enter_context(engines[c["name"]].session)
             owned = ExitStack()
-            pipeline = cls({**built.manifest, "components": kept}, engines, owned, shared)
+            pipeline = cls(built.path, built.manifest, engines, owned, shared)
             owned.push(stack.pop_all())  # last: whatever fails before frees everything
-        pipeline._whole = len(kept) == len(known)
-        pipeline.folder = built.path
         return pipeline
 
-    _whole = True
-    #: where its engines stand
-    folder = Path()
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which components run on something else than their engines, and what else did not go as configured so far."""
+        said = (f"{one.name}: {note}" for one in self._links for note in one.session.notes)
+        return (*self._fallbacks, *said)
 
     def component(self, name: str) -> ComponentSession:
         """One engine on its own. Raises FeedError for a name that was not loaded."""
@@ -171,14 +175,8 @@ class Pipeline:
                 raise FeedError(f"no tensor '{name}' in this pipeline", nearest(name, self.manifest["tensors"]))
         wires = self._binder.bind(feeds)
         with self._guard, self._turn:
-            try:
-                for session, reads, writes in self._order:
-                    got = session.run(read_by(session, {local: wires[wire] for local, wire in reads}))
-                    for local, wire in writes:
-                        wires[wire] = got[local]
-            except ENGINE_ERRORS as e:
-                raise named_error(e, next(n for n, c in self.components.items() if c.session is session)) from e
-            found = {name: wires[name] for name in wanted}
+            made = run_chain(self._links, wires)
+            found = {name: made[name] for name in wanted}
             return found if on_device else on_host(found)
 
     def check(self, feeds: Mapping[str, Array]) -> None:
@@ -187,19 +185,13 @@ class Pipeline:
 
     def put(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Feeds where the engines that read them want them, to be run many times."""
-        placed = dict(feeds)
         with self._guard:
-            for session, reads, _ in self._order:
-                own = {local: feeds[wire] for local, wire in reads if wire in feeds and session.memory != HOST}
-                got = session.put(own) if own else {}
-                placed |= {wire: got[local] for local, wire in reads if local in got}
-        return placed
+            return put_feeds(self._links, feeds)
 
     def wait(self) -> None:
         """Until everything that `run` has started is done: results that stayed on the device are there."""
         with self._guard:
-            for session, _, _ in self._order:
-                session.wait()
+            wait_for(self._links)
 
     def close(self) -> None:
         """Free every engine, when no thread runs one any more; `run` then fails. A fork of the process frees none."""

@@ -12,7 +12,6 @@ import yaml
 from autovoice.scaffold.study import Span, Studied, wires_of
 from autovoice.scaffold.subject import Subject
 
-
 #: sizes up to which dims are traced where nothing is said
 _TRACED = 8
 

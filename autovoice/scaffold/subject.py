@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -16,6 +16,9 @@ from autovoice.onnx_tools.io import dtype_name, read
 from autovoice.onnx_tools.ort import plain_session, run_briefly
 from autovoice.spec import DTYPES
 from autovoice.terminal.overrides import setting
+
+if TYPE_CHECKING:
+    from autovoice.spec.fields import ModuleField
 
 Arrays = Mapping[str, np.ndarray]
 #: what exporters call an axis that they have no name for
@@ -110,8 +113,8 @@ def from_module(target: str, kwargs: Mapping[str, Any], shapes: Mapping[str, Any
     if not inputs:
         example = setting("shapes", {"mel": ["batch", 80, "frames"]})
         raise ConfigError([Fault("shapes", "a module needs the shapes of its inputs", example)])
-    fields = {"model": {"target": target, "kwargs": kwargs}, "seed": 0, "inputs": dict.fromkeys(inputs)}
-    module, _ = load_module(fields, {})
+    made: ModuleField = {"model": {"target": target, "kwargs": kwargs}, "seed": 0, "checkpoint": None}
+    module, _ = load_module(made, inputs, {})
 
     def run(feeds: Arrays) -> dict[str, np.ndarray]:
         with torch.no_grad():

@@ -60,7 +60,8 @@ class Quantize:
 class Implicit:
     """Implicit quantization: the tool's own calibrator, entropy2 or minmax, fed with the component's samples.
 
-    `cache`: a calibration cache in the tool's format, used as it is in place of samples. `min_share`: the least share
+    `cache`: a calibration cache in the tool's format, used as it is in place of samples, which stands in the
+    configuration at `cache_place`. `min_share`: the least share
     of heavy layers that must come out quantized; None only reports. `float16`: layers may fall back to float16.
     `prefer_int8`: convolutions that the policy chooses are quantized where the tool can, not only where that is faster.
     """
@@ -70,6 +71,7 @@ class Implicit:
     min_share: float | None = None
     float16: bool = True
     prefer_int8: bool = True
+    cache_place: str = "precision.implicit.cache"
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,8 @@ class Backend:
     `gated_by` runs the graphs that its engines are made from, for the gates, where the engines cannot run here.
     `after_crash` are options to build with, one after another, where its native code has crashed.
     `tensors` are the dtypes that inputs and outputs may have; none named: any.
+    `needs` are distributions that it does not go without, each with other names that it is installed under;
+    `describe` is a function of a backend that says in words what it runs on here.
     """
 
     name: str
@@ -155,6 +159,8 @@ class Backend:
     gated_by: Backend | None = None
     after_crash: tuple[Mapping[str, Any], ...] = ()
     tensors: tuple[str, ...] = ()
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    describe: str | None = None
 
     def takes(self, dtype: str) -> bool:
         """Whether an input or output of its engines may be of this dtype."""

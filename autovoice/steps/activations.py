@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from autovoice.calibration.samples import sample_feeds
-from autovoice.errors import CalibrationError
+from autovoice.errors import CalibrationError, first_line
 from autovoice.onnx_tools.ort import float_session
 from autovoice.spec.ports import by_wire
 from autovoice.steps.context import Context
@@ -24,7 +24,7 @@ def run(context: Context[ActivationsFields]) -> dict[str, Any]:
         try:
             values = session.run(list(outputs), feeds)
         except Exception as e:  # onnxruntime raises a class of its own per status code, all plain Exceptions
-            raise CalibrationError(f"sample {name}: the model cannot run it", str(e).splitlines()[0]) from e
+            raise CalibrationError(f"sample {name}: the model cannot run it", first_line(e)) from e
         with open(context.out / name, "wb") as file:
             write_npz(file, by_wire(outputs, dict(zip(outputs, values, strict=True))))
         count += 1

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autovoice.dims.example_values import draw, solved
-from autovoice.dims.expressions import evaluate, symbols
+from autovoice.dims.example_values import draw
+from autovoice.dims.solving import joint_sizes
 from autovoice.measure.points import POINTS, save_point
 from autovoice.steps.context import Context
 
@@ -37,11 +37,7 @@ def sizes_at(point: str, dims: Mapping[str, DimField]) -> dict[str, int]:
     There, too, a dim whose profile follows others follows them.
     """
     free = {n: _free(point, d) for n, d in dims.items() if d["formula"] is None}
-    for name, d in dims.items():
-        if point == "between" and "follows" in d and symbols(d["follows"]) <= free.keys():
-            size = evaluate(d["follows"], free)
-            free[name] = min(max(d["min"], size - size % d["multiple"]), d["max"])
-    return solved(free, {n: d["formula"] for n, d in dims.items() if d["formula"] is not None})
+    return joint_sizes(dims, free, fixed=() if point == "between" else free)
 
 
 def _free(point: str, d: DimField) -> int:

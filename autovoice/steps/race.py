@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from autovoice.backends.base import timed_call
+from autovoice.backends.chain import timed_call
 from autovoice.backends.loading import session_of
 from autovoice.measure.points import feeds_at
 from autovoice.measure.race import timed_rounds

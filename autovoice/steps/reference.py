@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autovoice.dims.expressions import evaluate, is_symbol, symbols
+from autovoice.dims.solving import with_formulas
 from autovoice.errors import StepError
 from autovoice.measure.points import POINTS, feeds_at, save_point
 from autovoice.steps.context import Context
@@ -64,11 +65,7 @@ def _sizes(feeds: Mapping[str, np.ndarray], fields: DeclaredFields) -> dict[str,
     sizes: dict[str, int] = {}
     for name, tensor in fields["inputs"].items():
         sizes |= {axis: n for axis, n in zip(tensor["shape"], feeds[name].shape, strict=True) if is_symbol(axis)}
-    for _ in fields["formulas"]:  # as many rounds as the longest chain can need
-        for name, formula in fields["formulas"].items():
-            if name not in sizes and symbols(formula) <= sizes.keys():
-                sizes[name] = evaluate(formula, sizes)
-    return sizes
+    return with_formulas(sizes, fields["formulas"])
 
 
 def _check_shape(

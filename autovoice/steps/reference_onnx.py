@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 
 from autovoice.config.onnx_scan import quantized_operators, random_operators
-from autovoice.errors import ExportError, nearest
+from autovoice.errors import ExportError, first_line, nearest
 from autovoice.measure.parity import unlike
 from autovoice.measure.points import POINTS, feeds_at, save_point
 from autovoice.onnx_tools.io import external_files, unread_inputs
@@ -59,7 +59,7 @@ def _session(path: Path) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(str(path), options_for(path), providers=["CPUExecutionProvider"])
     except Exception as e:  # onnxruntime raises a class of its own per status code, all plain Exceptions
-        raise ExportError(f"{path}: onnxruntime cannot load it", str(e).splitlines()[0]) from e
+        raise ExportError(f"{path}: onnxruntime cannot load it", first_line(e)) from e
 
 
 def _answers(
@@ -69,7 +69,7 @@ def _answers(
         return dict(zip(names, session.run(names, feeds), strict=True))
     except Exception as e:  # the file's own sizes or inputs are not the declared ones
         shapes = ", ".join(f"{n} {list(v.shape)}" for n, v in feeds.items())
-        raise ExportError(f"{path}: onnxruntime cannot run it: {str(e).splitlines()[0]}", f"given {shapes}") from e
+        raise ExportError(f"{path}: onnxruntime cannot run it: {first_line(e)}", f"given {shapes}") from e
 
 
 def _check_repeats(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray], path: Path) -> None:

@@ -6,118 +6,91 @@ Every number is the median time of calls that wait for their answer, inputs and 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from itertools import product
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autovoice.backends.base import Session, Shared, on_host, read_by, timed_call
-from autovoice.backends.loading import session_of
+from autovoice.backends.base import Session, on_host
+from autovoice.backends.chain import Link, built_chain, link, run_chain, timed_call, timed_chain
+from autovoice.command.benchmark_settings import Settings, read_benchmark
 from autovoice.command.builds import BuildFailed, run_steps
 from autovoice.command.invocation import Invocation
-from autovoice.config.reader import Reader
-from autovoice.config.schema import SpecReader
-from autovoice.dims.example_values import draw, solved
-from autovoice.dims.expressions import evaluate
-from autovoice.errors import AutovoiceError, ConfigError, Fault, nearest
+from autovoice.dims.example_values import draw
+from autovoice.dims.solving import joint_sizes
+from autovoice.errors import AutovoiceError, ConfigError, Fault, StoreError, choices, first_line
 from autovoice.machine.sharing import machine, machine_shared
 from autovoice.measure.bench import Timing, timed
 from autovoice.plan.rules.baseline import Baseline, baseline_steps, loaded_as
-from autovoice.plan.rules.tensors import example, outputs_of
+from autovoice.plan.rules.tensors import example, input_ports, outputs_of, profiles
 from autovoice.runtime.pipeline import Pipeline
 from autovoice.spec import BuildSpec, Component, Dim
+from autovoice.spec.ports import wires as wires_of
 from autovoice.store.atomic import write_atomically
 from autovoice.tasks.run import loaded
 from autovoice.terminal.escape import say
+from autovoice.terminal.overrides import setting
 from autovoice.terminal.table import table
+
+if TYPE_CHECKING:
+    from autovoice.steps.fields import LinkField
+
 
 WHOLE = "end to end"
 Arrays = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Sizes of dims to time at, how often, and against what."""
-
-    sizes: tuple[dict[str, int], ...]
-    warm_up: int
-    runs: int
-    against: tuple[Baseline, ...]
+Timings = dict[str, Timing]
+Links = Sequence[Link[Session]]
 
 
 def run(invocation: Invocation) -> int:
     invocation.check()
-    settings = read(invocation)
-    with loaded(invocation) as pipeline, machine_shared():
-        feeds = {i: _feeds(invocation, sizes) for i, sizes in enumerate(settings.sizes)}
-        wires = {i: on_host(pipeline.run(f, _every_wire(pipeline))) | f for i, f in feeds.items()}
-        own = [_own(pipeline, wires[i], feeds[i], settings) for i in wires]
-        in_place, folder = pipeline.notes, pipeline.folder
-    found: dict[str, list[dict[str, Timing]]] = {"autovoice": own}
-    notes = [f" note: {note}" for note in in_place]
-    for contender in settings.against:
-        try:
-            found[contender.name] = _against(invocation, contender, wires, settings)
-        except (BuildFailed, AutovoiceError) as e:
-            notes.append(f" note: no {contender.name}: {str(e).splitlines()[0]}")
+    settings = read_benchmark(invocation)
+    with _store_in_use(invocation, settings):
+        found, notes, folder = _measured(invocation, settings)
     print(_format_table(settings, found, [c.name for c in invocation.graph.components]))
-    say(*notes, f" {_where()}, medians of {settings.runs} calls after {settings.warm_up}, in ms")
+    how = f"{_where()}, medians of {settings.runs} calls after {settings.warm_up}, in ms"
+    say(*(f" note: {note}" for note in notes), f" {how}")
     path = folder / "benchmark.json"
-    write_atomically(path, json.dumps(_data(settings, found) | {"in_place": list(in_place)}, indent=1).encode() + b"\n")
+    write_atomically(path, json.dumps(_data(settings, found) | {"notes": notes}, indent=1).encode() + b"\n")
     say(str(path))
     return 0
 
 
-def read(invocation: Invocation) -> Settings:
-    """The node `benchmark:`. Raises ConfigError."""
-    faults: list[Fault] = []
-    r = Reader(invocation.data.get("benchmark") or {}, "benchmark", faults, "{runs: 100}")
-    dims = invocation.graph.dims
-    chosen = {}
-    for name, values in r.take("sizes", dict, {}, "{frames: [128, 512]}").items():
-        values = values if isinstance(values, list) else [values]
-        _check_sizes(r, str(name), values, dims)
-        chosen[str(name)] = values
-    sizes = tuple(dict(zip(chosen, row, strict=True)) for row in product(*chosen.values()))
-    warm_up, runs = r.take("warm_up", int, 5), r.take("runs", int, 100)
-    if min(warm_up, runs) < 1:
-        r.fault("runs", f"warm_up {warm_up}, runs {runs}", "at least 1 of each")
-    reader = SpecReader(invocation.data, invocation.lookup)
-    against = tuple(
-        _baseline(reader, name, c) for name, c in r.children("against", "{backend: torch, precision: fp32}")
-    )
-    r.done()
-    if faults + reader.faults:
-        raise ConfigError([*faults, *reader.faults])
-    return Settings(sizes, warm_up, runs, against)
+@contextmanager
+def _store_in_use(invocation: Invocation, settings: Settings) -> Iterator[None]:
+    """From before baselines are planned until they were timed, nothing of them may be removed."""
+    with ExitStack() as held:
+        if settings.against:
+            try:
+                held.enter_context(invocation.store.in_use())
+            except StoreError as e:
+                fix = f"{e.fix}; or benchmark.against=null, which builds no baselines" if e.fix else _ALONE
+                raise StoreError(f"benchmark.against: baselines are built in the store: {e.fact}", fix) from e
+        yield
 
 
-def _check_sizes(r: Reader, name: str, values: Sequence[Any], dims: Mapping[str, Dim]) -> None:
-    if name not in dims or dims[name].formula is not None:
-        free = [n for n, d in dims.items() if d.formula is None]
-        r.fault(f"sizes.{name}", f"there is no free dim '{name}'", nearest(name, free))
-        return
-    low, high = dims[name].min, dims[name].max
-    for v in values:
-        if type(v) is not int or not low <= v <= high:
-            r.fault(f"sizes.{name}", f"{v!r} is outside the built profile {low} … {high}", f"dims.{name}.max=…")
+_ALONE = "paths.outputs=/where/one/can/write, or benchmark.against=null, which builds no baselines"
 
 
-def _baseline(reader: SpecReader, name: str, r: Reader) -> Baseline:
-    backend, precision = r.take("backend", str), r.take("precision", str)
-    made = Baseline(
-        name,
-        reader.named("backend", backend, r.path("backend"), reader.backend),
-        reader.named("precision", precision, r.path("precision"), reader.precision),
-        r.take("session", dict, {}),
-    )
-    if made.precision.quantize is not None:
-        r.fault("precision", f"{precision} needs calibration", "a floating point precision; or build it, by precision=")
-    r.done()
-    return made
+def _measured(invocation: Invocation, settings: Settings) -> tuple[dict[str, list[Timings]], list[str], Path]:
+    """Timings by who is timed, each at every size; what is to be noted; the folder that was timed."""
+    with loaded(invocation) as pipeline, machine_shared():
+        links = _links(invocation.graph.components, pipeline)
+        feeds = [_feeds(invocation, sizes) for sizes in settings.sizes]
+        wires = [on_host(run_chain(links, f)) for f in feeds]
+        own = [_own(pipeline, links, w, f, settings) for w, f in zip(wires, feeds, strict=True)]
+        notes, folder = list(pipeline.notes), pipeline.folder
+    found = {"autovoice": own}
+    for contender in settings.against:
+        try:
+            found[contender.name], said = _against(invocation, contender, wires, settings)
+            notes += [f"{contender.name}: {note}" for note in said]
+        except (BuildFailed, AutovoiceError) as e:
+            notes.append(f"no {contender.name}: {first_line(e)}")
+    return found, notes, folder
 
 
 # -- what is fed ---------------------------------------------------------------------------------
@@ -132,26 +105,33 @@ def _feeds(invocation: Invocation, sizes: Mapping[str, int]) -> Arrays:
 
 def sizes_of(dims: Mapping[str, Dim], chosen: Mapping[str, int]) -> dict[str, int]:
     """Every dim: as chosen, else following those its profile follows, else at opt."""
-    free = {n: chosen.get(n, d.opt) for n, d in dims.items() if d.formula is None and d.profile is None}
-    for n, d in dims.items():
-        if d.formula is None and d.profile is not None:
-            free[n] = chosen[n] if n in chosen else evaluate(d.profile, free)
-    return solved(free, {n: d.formula for n, d in dims.items() if d.formula is not None})
-
-
-def _every_wire(pipeline: Pipeline) -> list[str]:
-    return [o["wire"] for c in pipeline.manifest["components"] for o in c["outputs"].values()]
+    records = {n: {**p, "follows": dims[n].profile} for n, p in profiles(dims).items()}
+    free = {n: chosen.get(n, d.opt) for n, d in dims.items() if d.formula is None}
+    return joint_sizes(records, free, fixed=chosen)
 
 
 # -- what is timed -------------------------------------------------------------------------------
 
 
-def _own(pipeline: Pipeline, wires: Arrays, feeds: Arrays, settings: Settings) -> dict[str, Timing]:
-    found = {}
-    for c in pipeline.manifest["components"]:
-        session = pipeline.components[c["name"]].session
-        call = timed_call(session, {local: wires[wire] for local, wire in c["inputs"].items()})
-        found[c["name"]] = timed(call, settings.warm_up, settings.runs)
+def _links(components: Sequence[Component], pipeline: Pipeline) -> Links:
+    """Of a folder those components that the configuration has, in its order. Raises ConfigError for one it has not."""
+    folder = {c["name"]: c for c in pipeline.manifest["components"]}
+    links = []
+    for c in components:
+        if folder.get(c.name, {}).get("inputs") != {i.local: i.wire for i in c.inputs}:
+            fact = f"'{pipeline.folder}' has no {c.name} that reads {choices(i.wire for i in c.inputs)}"
+            fix = f"{setting('targets', [*folder])} are all it has; without folder= the configuration is built"
+            raise ConfigError([Fault("folder", fact, fix)])
+        inputs, outputs = folder[c.name]["inputs"], wires_of(folder[c.name]["outputs"])
+        links.append(link(c.name, pipeline.components[c.name].session, inputs, outputs))
+    return links
+
+
+def _own(pipeline: Pipeline, links: Links, wires: Arrays, feeds: Arrays, settings: Settings) -> Timings:
+    calls = {one.name: timed_call(one.session, one.feeds(wires)) for one in links}
+    found = {name: timed(call, settings.warm_up, settings.runs) for name, call in calls.items()}
+    if len(links) < len(pipeline.components):  # `targets`: no more than what is beside it is made of
+        return found | {WHOLE: timed(timed_chain(links, feeds), settings.warm_up, settings.runs)}
     placed = pipeline.put(feeds)
 
     def whole() -> None:
@@ -162,56 +142,33 @@ def _own(pipeline: Pipeline, wires: Arrays, feeds: Arrays, settings: Settings) -
 
 
 def _against(
-    invocation: Invocation, contender: Baseline, wires: Mapping[int, Arrays], settings: Settings
-) -> list[dict[str, Timing]]:
+    invocation: Invocation, contender: Baseline, wires: Sequence[Arrays], settings: Settings
+) -> tuple[list[Timings], list[str]]:
+    """Timings at every size, and what did not go as configured."""
     graph = invocation.graph
     parts = graph.parts if contender.backend.from_module else graph.components  # modules are never merged
     steps = [baseline_steps(graph, c, contender) for c in parts]
     records = run_steps(invocation, [s for group in steps for s in group])
-    folders = {c.name: invocation.store.folder(records[g[-1].id].key) for c, g in zip(parts, steps, strict=True)}
-    with machine_shared(), Shared() as shared, ExitStack() as stack:
-        sessions = {}
-        for c in parts:
-            loader = loaded_as(c, contender)
-            sessions[c.name] = stack.enter_context(session_of(loader, folders[c.name], outputs_of(c), shared))
-        return [_timed(graph.components, parts, sessions, w, settings) for w in wires.values()]
+    builds = {c.name: invocation.store.folder(records[g[-1].id].key) for c, g in zip(parts, steps, strict=True)}
+    with machine_shared(), built_chain({c.name: _record(c, contender) for c in parts}, builds) as links:
+        found = [_timed(graph.components, links, w, settings) for w in wires]
+        return found, [f"{one.name}: {note}" for one in links for note in one.session.notes]
 
 
-def _timed(
-    components: Sequence[Component],
-    parts: Sequence[Component],
-    sessions: Mapping[str, Session],
-    wires: Arrays,
-    settings: Settings,
-) -> dict[str, Timing]:
-    """`parts` are what runs: of a fused component its members, where they are not merged."""
-    found = {}
+def _record(c: Component, baseline: Baseline) -> LinkField:
+    return {"backend": loaded_as(c, baseline), "inputs": input_ports(c), "outputs": outputs_of(c)}
+
+
+def _timed(components: Sequence[Component], links: Links, wires: Arrays, settings: Settings) -> Timings:
+    """`links` are what runs: of a fused component its members, where they are not merged."""
+    found, by_name = {}, {one.name: one for one in links}
     for c in components:
-        if c.name in sessions:
-            call = timed_call(sessions[c.name], {i.local: wires[i.wire] for i in c.inputs})
+        if c.name in by_name:
+            call = timed_call(by_name[c.name].session, by_name[c.name].feeds(wires))
         else:
-            call = _chain(c.members, sessions, wires)
+            call = timed_chain([by_name[m.name] for m in c.members], wires)
         found[c.name] = timed(call, settings.warm_up, settings.runs)
-    return found | {WHOLE: timed(_chain(parts, sessions, wires), settings.warm_up, settings.runs)}
-
-
-def _chain(parts: Sequence[Component], sessions: Mapping[str, Session], wires: Arrays) -> Callable[[], None]:
-    """A call of one after another; what none of them makes is where its reader wants it."""
-    own = {o.tensor.name for c in parts for o in c.outputs}
-    placed: dict[str, Any] = {}
-    for c in parts:
-        got = sessions[c.name].put({i.local: wires[i.wire] for i in c.inputs if i.wire not in own})
-        placed |= {i.wire: got[i.local] for i in c.inputs if i.local in got}
-
-    def call() -> None:
-        made = dict(placed)
-        for c in parts:
-            session = sessions[c.name]
-            got = session.run(read_by(session, {i.local: made[i.wire] for i in c.inputs}))
-            made |= {o.tensor.name: got[o.local] for o in c.outputs}
-        sessions[parts[-1].name].wait()
-
-    return call
+    return found | {WHOLE: timed(timed_chain(links, wires), settings.warm_up, settings.runs)}
 
 
 # -- what is told --------------------------------------------------------------------------------

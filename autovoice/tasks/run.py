@@ -67,20 +67,29 @@ def _feeds(path: Path, archive: Archive, pipeline: Pipeline) -> dict[str, np.nda
     return {name: archive.read(name) for name in archive.names}
 
 
-def loaded(invocation: Invocation) -> Pipeline:
+@contextmanager
+def loaded(invocation: Invocation) -> Iterator[Pipeline]:
     """The pipeline of `folder=`, of the folder that the configuration names, or of the build, made where it is missing.
 
-    Says which folder it is, and which components run on something else than their engines.
+    Says which folder it is, which components run on something else than their engines, and, in the end, what did not
+    go as configured while they ran.
     """
+    with _loaded(invocation) as pipeline:
+        told = pipeline.notes
+        for note in told:
+            say(f" {note}")
+        yield pipeline
+        for note in (n for n in pipeline.notes if n not in told):
+            say(f"warning: {note}", error=True)
+
+
+def _loaded(invocation: Invocation) -> Pipeline:
     folder = invocation.settings.folder or _named(invocation) or _built(invocation)
     try:
-        pipeline = Pipeline.load(folder, on_mismatch=_policies(invocation, folder), trust=_trusted(invocation, folder))
+        return Pipeline.load(folder, on_mismatch=_policies(invocation, folder), trust=_trusted(invocation, folder))
     except StaleError as e:
         again = _built_again(invocation, folder, e)
-        pipeline = Pipeline.load(again, trust=_trusted(invocation, again))
-    for note in pipeline.notes:
-        say(f" {note}")
-    return pipeline
+        return Pipeline.load(again, trust=_trusted(invocation, again))
 
 
 def _named(invocation: Invocation) -> Path | None:
@@ -94,7 +103,7 @@ def _named(invocation: Invocation) -> Path | None:
         return None
     held = read_manifest(found.path)["pipeline"]
     if held != name:
-        fix = f"tensorrt.{name}.engine_dir=/its/own/folder, or {found.said_by}=null"
+        fix = f"engines.{name}.dir=/its/own/folder, or {found.said_by}=null"
         raise ArtefactError(f"{found.said_by}: '{found.path}' holds engines of {held}, not of {name}", fix)
     say(f"engines: {found.path} ({found.said_by})")
     return found.path

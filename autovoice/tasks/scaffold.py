@@ -47,7 +47,13 @@ def run(invocation: Invocation) -> int:
     rows = [[kind, n, t["dtype"], _axes(t["shape"])] for kind, n, t in _tensors(studied.inputs, studied.outputs)]
     print(table(["", subject.name, "dtype", "shape"], rows))
     found = command(subject, request.tree)
-    say("", *map(str, files), "", f" build it:    {found}", f" in int8:     {found} precision=int8 calibration={subject.name}")
+    say(
+        "",
+        *map(str, files),
+        "",
+        f" build it:    {found}",
+        f" in int8:     {found} precision=int8 calibration={subject.name}",
+    )
     return 0
 
 

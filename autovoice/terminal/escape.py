@@ -31,9 +31,16 @@ def say(*texts: str, error: bool = False) -> None:
     print(lines(*texts), file=sys.stderr if error else sys.stdout, flush=True)
 
 
+class ReaderGone(SystemExit):
+    """Nobody reads what is printed any more: no error, so that nothing on the way takes it for one and reports it."""
+
+
 @contextmanager
 def guarded() -> Iterator[None]:
-    """While inside, whatever is printed by whomever is escaped, and nothing fails for want of an encoding."""
+    """While inside, whatever is printed by whomever is escaped, and nothing fails for want of an encoding.
+
+    Where the other end of a pipe is closed, printing raises ReaderGone.
+    """
     before = sys.stdout, sys.stderr
     for stream in before:
         if isinstance(stream, io.TextIOWrapper):
@@ -60,10 +67,18 @@ class _Guarded:
         shown = escaped(text, keep="\n\t")
         try:
             self.behind.write(shown)
+        except BrokenPipeError as e:
+            raise ReaderGone(1) from e
         except UnicodeEncodeError:
             encoding = self.behind.encoding or "ascii"
             self.behind.write(shown.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
+
+    def flush(self) -> None:
+        try:
+            self.behind.flush()
+        except BrokenPipeError as e:
+            raise ReaderGone(1) from e
 
     def writelines(self, texts: Any) -> None:
         for text in texts:

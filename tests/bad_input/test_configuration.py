@@ -120,7 +120,7 @@ CASES = {
     "key typo in paths": (
         ["+paths.output=elsewhere"],
         "paths.output: unknown key 'output'",
-        "did you mean 'outputs'? available: outputs, tensorrt_engines",
+        "did you mean 'outputs'? available: engines, outputs",
     ),
     "key below null": (
         ["component.embedder.checkpoint.path=weights/e.pt"],

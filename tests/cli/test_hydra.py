@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +15,8 @@ import yaml
 
 if TYPE_CHECKING:
     from tests.conftest import Project
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -96,6 +102,27 @@ def test_help_lists_the_groups_of_both_trees(master: Project) -> None:
     assert "pipeline: chime, faulty, sentence_encoder, voice_conversion\n" in out
     assert "precision: bf16, fp16, fp32, fp8, half, int8, int8_entropy, int8_minmax, tf32\n" in out
     assert "autovoice task=plan precision=fp16" in out
+
+
+def test_help_lists_every_task_with_a_sentence(master: Project) -> None:
+    listed = re.findall(r"^  (\w+)  +\w.*\.$", master.ok("--help"), re.MULTILINE)
+    assert listed == [p.stem for p in sorted((ROOT / "autovoice/tasks").glob("*.py")) if p.stem != "__init__"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--cfg", "job"], ["--help"], ["-sc", "install=bash"], ["-m", "task=plan", "workers=1,2"]],
+    ids=" ".join,
+)
+def test_whoever_reads_no_further_is_told_nothing(toy: Project, arguments: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "autovoice", *toy.given, *arguments]
+    done = subprocess.run(
+        command, cwd=toy.root, env=toy.environment, stdout=write, stderr=subprocess.PIPE, text=True, timeout=300
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_cfg_job_prints_the_composed_configuration(master: Project) -> None:

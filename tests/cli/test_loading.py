@@ -46,24 +46,24 @@ def test_folders_that_the_configuration_names_in_their_order(toy: Project, feeds
     for name in ("own", "shared"):
         shutil.copytree(toy.folder, toy.root / name)
     shutil.rmtree(toy.outputs)
-    shared = "paths.tensorrt_engines=shared"
-    own = "+tensorrt.chime={engine_dir: own}"
-    assert toy.ok(*RUN, shared, own).splitlines()[0] == "engines: own (tensorrt.chime.engine_dir)"
-    assert toy.ok(*RUN, shared, "tensorrt=null").splitlines()[0] == "engines: shared (paths.tensorrt_engines)"
+    shared = "paths.engines=shared"
+    own = "+engines.chime={dir: own}"
+    assert toy.ok(*RUN, shared, own).splitlines()[0] == "engines: own (engines.chime.dir)"
+    assert toy.ok(*RUN, shared, "engines=null").splitlines()[0] == "engines: shared (paths.engines)"
     assert "engines: " not in toy.ok(*RUN, shared, own, "folder=shared")
 
-    gone = toy.run(*RUN, shared, "+tensorrt.chime={engine_dir: gone}")
+    gone = toy.run(*RUN, shared, "+engines.chime={dir: gone}")
     assert gone.code == 0
-    assert gone.err == "warning: tensorrt.chime.engine_dir: there is no folder 'gone'; the next in order is taken\n"
-    assert gone.out.splitlines()[0] == "engines: shared (paths.tensorrt_engines)"
+    assert gone.err == "warning: engines.chime.dir: there is no folder 'gone'; the next in order is taken\n"
+    assert gone.out.splitlines()[0] == "engines: shared (paths.engines)"
     assert not toy.outputs.exists()  # nothing was built
 
 
 def test_a_folder_that_is_gone_leads_to_the_build(toy: Project, feeds: Feeds) -> None:
-    said = with_feeds(toy, feeds).run(*RUN, "paths.tensorrt_engines=gone")
+    said = with_feeds(toy, feeds).run(*RUN, "paths.engines=gone")
     assert (said.code, said.err.splitlines()) == (
         0,
-        ["warning: paths.tensorrt_engines: there is no folder 'gone'; the next in order is taken"],
+        ["warning: paths.engines: there is no folder 'gone'; the next in order is taken"],
     )
     assert "nothing to do" in said.out  # naming a folder makes no other build
     assert "\nengines: outputs/chime/onnxruntime-fp32 (the build's own)\n" in said.out
@@ -73,20 +73,19 @@ def test_a_folder_of_another_pipeline_or_of_nothing(toy: Project, feeds: Feeds) 
     with_feeds(toy, feeds)
     manifest = sealed(toy.manifest | {"pipeline": "bells"})
     (toy.root / "engines").mkdir()
-    assert toy.fails(*RUN, "paths.tensorrt_engines=engines") == (
+    assert toy.fails(*RUN, "paths.engines=engines") == (
         "error: engines: no manifest.json here\n  give a folder that `autovoice` has built\n"
     )
     (toy.root / "engines" / "manifest.json").write_text(json.dumps(manifest))
-    assert toy.fails(*RUN, "paths.tensorrt_engines=engines") == (
-        "error: paths.tensorrt_engines: 'engines' holds engines of bells, not of chime\n"
-        "  tensorrt.chime.engine_dir=/its/own/folder, or paths.tensorrt_engines=null\n"
+    assert toy.fails(*RUN, "paths.engines=engines") == (
+        "error: paths.engines: 'engines' holds engines of bells, not of chime\n"
+        "  engines.chime.dir=/its/own/folder, or paths.engines=null\n"
     )
 
 
 def test_a_wrong_key_is_told_by_any_task(toy: Project) -> None:
-    assert toy.fails("+tensorrt.chime={engine_dri: own}") == (
-        "error: tensorrt.chime.engine_dri: unknown key 'engine_dri'\n"
-        "  did you mean 'engine_dir'? available: engine_dir\n"
+    assert toy.fails("+engines.chime={dri: own}") == (
+        "error: engines.chime.dri: unknown key 'dri'\n  did you mean 'dir'? available: dir\n"
     )
 
 
@@ -236,11 +235,11 @@ def test_what_is_built_again_at_load(toy: Project, feeds: Feeds) -> None:
     shutil.copytree(toy.folder, toy.root / "engines")
     (toy.root / "engines" / "synth.onnx").unlink()
     (toy.root / "engines" / "synth.onnx").write_bytes(b"of another machine")
-    before = toy.fails(*RUN, "paths.tensorrt_engines=engines")
+    before = toy.fails(*RUN, "paths.engines=engines")
     assert before.startswith("error: engines/synth.onnx: is not the file that was built (sha256 ")
-    out = toy.ok(*RUN, "paths.tensorrt_engines=engines", "on_mismatch=rebuild")
+    out = toy.ok(*RUN, "paths.engines=engines", "on_mismatch=rebuild")
     first, again, built, where, *_ = out.splitlines()
-    assert first == "engines: engines (paths.tensorrt_engines)"
+    assert first == "engines: engines (paths.engines)"
     assert again.startswith("synth: is not the file that was built (sha256 ") or again.startswith("synth: synth.onnx")
     assert again.endswith("): built again here (on_mismatch=rebuild)")
     assert "17 steps reused" in built

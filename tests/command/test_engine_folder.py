@@ -7,7 +7,7 @@ import pytest
 
 from autovoice.command.engine_folder import OWN, SHARED, EngineFolder, engine_folder
 
-KEY = "tensorrt.toy.engine_dir"
+KEY = "engines.toy.dir"
 #: what a key may say: nothing, a folder that is not there, one that is
 STATES = (None, "absent", "there")
 

@@ -302,3 +302,16 @@ def test_an_option_that_a_user_pipeline_asks_for_names_the_pipeline(tmp_path: Pa
         AutovoiceError, match=r"dims=nope: no such option in group 'dims' \(asked for by pipeline/odd\)"
     ):
         compose(tmp_path, ["pipeline=odd"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("tensorrt.voice_conversion.engine_dir", "engines.voice_conversion.dir"),
+        ("paths.tensorrt_engines", "paths.engines"),
+    ],
+)
+def test_an_old_key_on_the_command_line_is_told_its_new_name(old: str, new: str) -> None:
+    with pytest.raises(AutovoiceError) as raised:
+        compose(None, [f"{old}=engines"])
+    assert str(raised.value) == f"{old}: is called {new} now\n  {new}=/a/folder"

@@ -17,16 +17,16 @@ def read(**data: Any) -> Settings:
     ("data", "expected"),
     [
         pytest.param({}, {}, id="no_node"),
-        pytest.param({"tensorrt": None}, {}, id="null"),
-        pytest.param({"tensorrt": {}}, {}, id="empty"),
-        pytest.param({"tensorrt": {"toy": None}}, {}, id="null_pipeline"),
-        pytest.param({"tensorrt": {"toy": {}}}, {}, id="empty_pipeline"),
-        pytest.param({"tensorrt": {"toy": {"engine_dir": None}}}, {}, id="null_folder"),
-        pytest.param({"tensorrt": {"toy": {"engine_dir": ""}}}, {}, id="empty_folder"),
-        pytest.param({"tensorrt": {"toy": {"engine_dir": "  "}}}, {}, id="blank_folder"),
-        pytest.param({"tensorrt": {"toy": {"engine_dir": "a/b"}}}, {"toy": Path("a/b")}, id="a_folder"),
+        pytest.param({"engines": None}, {}, id="null"),
+        pytest.param({"engines": {}}, {}, id="empty"),
+        pytest.param({"engines": {"toy": None}}, {}, id="null_pipeline"),
+        pytest.param({"engines": {"toy": {}}}, {}, id="empty_pipeline"),
+        pytest.param({"engines": {"toy": {"dir": None}}}, {}, id="null_folder"),
+        pytest.param({"engines": {"toy": {"dir": ""}}}, {}, id="empty_folder"),
+        pytest.param({"engines": {"toy": {"dir": "  "}}}, {}, id="blank_folder"),
+        pytest.param({"engines": {"toy": {"dir": "a/b"}}}, {"toy": Path("a/b")}, id="a_folder"),
         pytest.param(
-            {"tensorrt": {"toy": {"engine_dir": "a"}, "other": {"engine_dir": "b"}, "third": None}},
+            {"engines": {"toy": {"dir": "a"}, "other": {"dir": "b"}, "third": None}},
             {"toy": Path("a"), "other": Path("b")},
             id="several",
         ),
@@ -41,9 +41,9 @@ def test_folders_of_engines_by_pipeline(data: dict[str, Any], expected: dict[str
     [
         pytest.param(None, None, id="null"),
         pytest.param({}, None, id="absent"),
-        pytest.param({"tensorrt_engines": None}, None, id="null_folder"),
-        pytest.param({"tensorrt_engines": ""}, None, id="empty_folder"),
-        pytest.param({"tensorrt_engines": "/engines"}, Path("/engines"), id="a_folder"),
+        pytest.param({"engines": None}, None, id="null_folder"),
+        pytest.param({"engines": ""}, None, id="empty_folder"),
+        pytest.param({"engines": "/engines"}, Path("/engines"), id="a_folder"),
     ],
 )
 def test_the_folder_that_all_pipelines_share(paths: Any, expected: Path | None) -> None:
@@ -52,33 +52,33 @@ def test_the_folder_that_all_pipelines_share(paths: Any, expected: Path | None) 
 
 def test_a_folder_below_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    assert read(paths={"tensorrt_engines": "~/engines"}).shared_engines == Path("/home/me/engines")
+    assert read(paths={"engines": "~/engines"}).shared_engines == Path("/home/me/engines")
 
 
 @pytest.mark.parametrize(
     ("data", "fault"),
     [
         (
-            {"tensorrt": {"toy": {"engine_dri": "a"}}},
-            "tensorrt.toy.engine_dri: unknown key 'engine_dri'\n  did you mean 'engine_dir'? available: engine_dir",
+            {"engines": {"toy": {"dri": "a"}}},
+            "engines.toy.dri: unknown key 'dri'\n  did you mean 'dir'? available: dir",
         ),
         (
-            {"tensorrt": {"toy": {"engine_dir": 5}}},
-            "tensorrt.toy.engine_dir: must be a string, got 5\n  'tensorrt.toy.engine_dir=\"5\"'",
+            {"engines": {"toy": {"dir": 5}}},
+            "engines.toy.dir: must be a string, got 5\n  'engines.toy.dir=\"5\"'",
         ),
         (
-            {"tensorrt": {"toy": "a"}},
-            "tensorrt.toy: must be a mapping, got 'a'\n  tensorrt.toy='{engine_dir: folder}'",
+            {"engines": {"toy": "a"}},
+            "engines.toy: must be a mapping, got 'a'\n  engines.toy='{dir: folder}'",
         ),
         (
-            {"tensorrt": "a"},
-            "tensorrt: must be a mapping, got 'a'\n  tensorrt='{pipeline: {engine_dir: folder}}'",
+            {"engines": "a"},
+            "engines: must be a mapping, got 'a'\n  engines='{pipeline: {dir: folder}}'",
         ),
-        ({"tensortr": {}}, "tensortr: unknown key 'tensortr'\n  did you mean 'tensorrt'?"),
+        ({"enginse": {}}, "enginse: unknown key 'enginse'\n  did you mean 'engines'?"),
         ({"on_mismtach": "fail"}, "on_mismtach: unknown key 'on_mismtach'\n  did you mean 'on_mismatch'?"),
         (
-            {"paths": {"tensorrt_engines": ["a"]}},
-            "paths.tensorrt_engines: must be a string, got ['a']\n  paths.tensorrt_engines=a",
+            {"paths": {"engines": ["a"]}},
+            "paths.engines: must be a string, got ['a']\n  paths.engines=a",
         ),
         ({"targets": "vocoder"}, "targets: must be a list, got 'vocoder'\n  targets=[vocoder]"),
         ({"workers": "two"}, "workers: must be a whole number, got 'two'\n  workers=1, or workers=null"),
@@ -98,3 +98,29 @@ def test_what_is_wrong_is_told(data: dict[str, Any], fault: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read(**data)
     assert str(caught.value).strip() == fault
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        pytest.param(
+            {"tensorrt": {"toy": {"engine_dir": "a"}}},
+            "tensorrt.toy.engine_dir: is called engines.toy.dir now\n  engines.toy.dir=/a/folder",
+            id="a_pipelines_own",
+        ),
+        pytest.param(
+            {"tensorrt": None},
+            "tensorrt: is called engines.<pipeline>.dir now\n  engines.<pipeline>.dir=/a/folder",
+            id="the_whole_node",
+        ),
+        pytest.param(
+            {"paths": {"tensorrt_engines": "/a"}},
+            "paths.tensorrt_engines: is called paths.engines now\n  paths.engines=/a/folder",
+            id="of_all",
+        ),
+    ],
+)
+def test_an_old_name_is_told_the_new_one(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read(**given)
+    assert str(raised.value) == told

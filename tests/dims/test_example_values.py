@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autovoice.dims.example_values import draw, free_size, solved
+from autovoice.dims.example_values import draw, free_size
+from autovoice.dims.solving import with_formulas
 from autovoice.errors import StepError
 
 SIZES = {"n": 4, "length": 50}
@@ -124,11 +125,11 @@ def test_the_ends_of_the_way_are_the_bounds() -> None:
 
 def test_formulas_are_solved_in_the_order_they_need() -> None:
     formulas = {"samples": "hop*frames", "hop": "4*base", "frames": "length + 1"}
-    sizes = solved({"length": 9, "base": 2}, formulas)
+    sizes = with_formulas({"length": 9, "base": 2}, formulas)
     assert sizes == {"length": 9, "base": 2, "hop": 8, "frames": 10, "samples": 80}
 
 
 def test_what_was_given_is_left_alone() -> None:
     free, formulas = {"length": 9}, {"twice": "2*length"}
-    solved(free, formulas)
+    with_formulas(free, formulas)
     assert (free, formulas) == ({"length": 9}, {"twice": "2*length"})

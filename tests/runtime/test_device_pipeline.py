@@ -92,6 +92,18 @@ def test_what_stays_on_the_device_is_read_where_it_lies(cuda: FakeCuda, folder: 
     assert cuda.leaks == {}
 
 
+def test_a_graph_that_cannot_be_captured_is_noted(cuda: FakeCuda, folder: Path) -> None:
+    with Pipeline.load(folder) as pipeline:
+        placed = pipeline.put({"x": X})
+        pipeline.run(placed)
+        cuda.fail("cudaStreamBeginCapture", 901)
+        assert pipeline.notes == ()
+        for _ in range(4):
+            assert np.array_equal(pipeline.run(placed)["w"], 4 * X)
+        (note,) = pipeline.notes
+        assert note.startswith("first: first.engine: no CUDA graph for 'x' (1, 6), which run without: ")
+
+
 def test_feeds_put_there_once_and_run_many_times(cuda: FakeCuda, folder: Path) -> None:
     with Pipeline.load(folder) as pipeline:
         placed = pipeline.put({"x": X})

@@ -104,7 +104,7 @@ def pipeline(error: Exception) -> Pipeline:
         "components": chain,
     }
     engines: Any = {"mel": Opened(Engine(), "a"), "vocoder": Opened(Engine(error), "a")}  # type: ignore[arg-type]
-    return Pipeline(manifest, engines, ExitStack(), Shared())
+    return Pipeline(Path(), manifest, engines, ExitStack(), Shared())
 
 
 X = np.zeros(2, np.float32)

@@ -18,7 +18,7 @@ from autovoice.backends.build import BuildRequest, Delivered
 from autovoice.backends.engine import Engine
 from autovoice.backends.onnxruntime.external_data import external_data
 from autovoice.backends.onnxruntime.options import CPU, check_options
-from autovoice.errors import ArtefactError, BuildError, choices
+from autovoice.errors import ArtefactError, BuildError, choices, first_line
 from autovoice.onnx_tools.ort import NO_OVERFLOW
 from autovoice.spec import WORKER
 
@@ -91,7 +91,7 @@ class OnnxRuntime:
         try:
             session = ort.InferenceSession(path, options, providers=self.providers)
         except Exception as e:  # onnxruntime raises a class of its own per status code, all plain Exceptions
-            why = _line(e).replace(path, str(engine))
+            why = first_line(e).replace(path, str(engine))
             raise BuildError(f"onnxruntime cannot load {engine.name}: {why}", f"file: {engine}") from e
         got = [p for p in session.get_providers() if p in self.providers]
         if got != self.providers:
@@ -106,6 +106,7 @@ class OrtSession:
     """One loaded model; `run` may be called from several threads."""
 
     memory = HOST
+    notes = ()
 
     def __init__(self, session: ort.InferenceSession, outputs: tuple[str, ...]) -> None:
         self._run = session.run
@@ -154,11 +155,6 @@ def _check_whole(engine: Engine) -> None:
 
 def _closed(*_: Any) -> Any:
     raise BuildError("this session is closed", "load it again")
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 BACKEND = OnnxRuntime

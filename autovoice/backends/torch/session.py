@@ -56,8 +56,7 @@ class TorchSession:
         self._guard = Guard("session")
         self.memory = "cuda" if device.type == "cuda" else "host"
         self.device = device
-        where = f"{device}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "the CPU"
-        self.notes = (f"torch {torch.__version__} on {where}",)
+        self.notes: tuple[str, ...] = ()
         if device.type == "cuda":
             self._stream = torch.cuda.default_stream(device)
         self._module: nn.Module | None = module.to(device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 SAMPLES = "samples"
 #: the file under which ranges are given; where it is missing, this is the key that mends it
 RANGES = "calibration.ranges"
+#: the key that names the files of samples
+FILES = "calibration.files"
 
 
 def calibration_steps(
@@ -102,7 +105,9 @@ def pipeline_samples(graph: Graph, calibration: Calibration) -> list[Step]:
     given, checked = _sampled(graph, calibration, tensors, "")
     called = label(graph, calibration)
     name = f"samples_{called}"
-    made = pipeline_step(name, "samples", given, {}, _files(calibration), _targets(calibration))
+    files = _files(calibration)
+    made = pipeline_step(name, "samples", given, {}, files, _targets(calibration))
+    made = replace(made, places=_places(files))
     return [made, pipeline_step(f"coverage_{called}", "coverage", checked, {SAMPLES: name})]
 
 
@@ -111,7 +116,9 @@ def component_samples(graph: Graph, c: Component) -> list[Step]:
     tensors = {i.local: example(graph.tensors[i.wire]) for i in c.inputs}
     given, checked = _sampled(graph, c.calibration, tensors, c.name)
     calibration = c.calibration
-    made = component_step(c, "samples", given, {}, _files(calibration), _targets(calibration))
+    files = _files(calibration)
+    made = component_step(c, "samples", given, {}, files, _targets(calibration))
+    made = replace(made, places=_places(files))
     return [made, component_step(c, "coverage", checked, {SAMPLES: f"{c.name}.samples"})]
 
 
@@ -139,6 +146,10 @@ def _targets(calibration: Calibration) -> tuple[str, ...]:
 
 def _files(calibration: Calibration) -> dict[str, Path]:
     return {f"data {name}": path for name, path in calibration.files}
+
+
+def _places(files: Iterable[str]) -> dict[str, str]:
+    return dict.fromkeys(files, FILES)
 
 
 def activations(graph: Graph, c: Component, calibration: Calibration) -> Step:
@@ -178,9 +189,10 @@ def _ranges(graph: Graph, c: Component) -> list[Step]:
         path = calibration.ranges / f"{c.name}.json" if calibration.ranges.is_dir() else calibration.ranges
         return [component_step(c, "ranges_given", {}, export, {RANGES: path}, name="ranges")]
     if calibration.calibrator is not None:
-        by, code = target(calibration.calibrator), targets_of(calibration.calibrator)
+        by, code, files = target(calibration.calibrator), targets_of(calibration.calibrator), _files(calibration)
         given: RangesCalibratorFields = {"component": c.name, "calibrator": by, "inputs": inputs_of(graph, c)}
-        return [component_step(c, "ranges_calibrator", given, export, _files(calibration), code, "ranges")]
+        made = component_step(c, "ranges_calibrator", given, export, files, code, "ranges")
+        return [replace(made, places=_places(files))]
     own_samples = component_samples(graph, c) if calibration.level == "component" else []
     if implicit(c.primary):  # its tool observes for itself
         return own_samples

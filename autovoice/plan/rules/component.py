@@ -152,6 +152,7 @@ def _build(graph: Graph, v: EngineVariant) -> Step:
         fields["given"] = list(c.prequantized)
     needs = {"lower": v.step("lower")}
     files: dict[str, Path] = {}
+    places: dict[str, str] = {}
     targets: tuple[str, ...] = (v.backend.target,)
     if v.backend.passes:
         needs["passes"] = v.step("passes")
@@ -174,9 +175,10 @@ def _build(graph: Graph, v: EngineVariant) -> Step:
         fields["implicit"] = _implicit(given)
         fields["reads"] = sample_reads(graph, c, c.calibration)
         files = {"precision.implicit.cache": given.cache} if given.cache else {}
+        places = dict.fromkeys(files, given.cache_place)
         needs |= sample_needs(graph, c, c.calibration) if not given.cache else {}
     step = engine_step(v, "build", fields, needs, files, targets)
-    return replace(step, after_crash=_ways_round(v.backend))
+    return replace(step, after_crash=_ways_round(v.backend), places=places)
 
 
 def _module(graph: Graph, c: Component) -> TracedModuleField:

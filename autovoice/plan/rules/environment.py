@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from autovoice.errors import AutovoiceError, ConfigError, Fault
@@ -14,6 +13,7 @@ from autovoice.spec import RUNS_HERE, Backend, Component, EngineVariant
 from autovoice.terminal.overrides import override, written
 
 _OPTION = re.compile(r"backend\.options\.(\w+)")
+_ANSWERS: dict[str, Mapping[str, Any] | None] = {}
 
 
 def check_environments(graph: Graph) -> None:
@@ -79,8 +79,11 @@ def environment_of(v: EngineVariant) -> Mapping[str, Any] | None:
 
 
 def environment(backend: Backend, precision: str) -> Mapping[str, Any] | None:
-    """The same for whatever is built by a backend in a compute type."""
-    return _asked(repr(backend), precision, _Unhashed(backend))
+    """The same for whatever is built by a backend in a compute type; asked once, which may take as long as a driver."""
+    key = repr((backend, precision))  # options are mappings, which cannot be hashed
+    if key not in _ANSWERS:  # an error is no answer: it is raised anew
+        _ANSWERS[key] = _asked(backend, precision)
+    return _ANSWERS[key]
 
 
 def runs_here(v: EngineVariant) -> bool:
@@ -99,29 +102,23 @@ def timed(c: Component) -> tuple[EngineVariant, ...]:
     return (c.primary, c.baseline) if c.baseline else (c.primary,)
 
 
-class _Unhashed:
-    """Carries a backend past the cache, which goes by its text: its options are mappings."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Unhashed)
-
-    def __hash__(self) -> int:
-        return 0
-
-
-@lru_cache(maxsize=64)
-def _asked(_: str, precision: str, carried: _Unhashed) -> Mapping[str, Any] | None:
-    backend = carried.backend
+def _asked(backend: Backend, precision: str) -> Mapping[str, Any] | None:
     if backend.environment is None:
         return None
-    module, _, name = backend.environment.rpartition(".")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as e:
-        where = f"backend.environment: '{backend.environment}' cannot be imported: {e}"
-        raise ConfigError([Fault("backend", where, "package.module.function")]) from e
-    found: Mapping[str, Any] | None = function(backend, precision)
+    found: Mapping[str, Any] | None = _function("environment", backend.environment)(backend, precision)
     return found
+
+
+def described(backend: Backend) -> tuple[str, ...]:
+    """What it says of this machine, if it has words for that: it may import its tool. Raises BuildError without it."""
+    return () if backend.describe is None else (str(_function("describe", backend.describe)(backend)),)
+
+
+def _function(key: str, path: str) -> Callable[..., Any]:
+    module, _, name = path.rpartition(".")
+    try:
+        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as e:
+        where = f"backend.{key}: '{path}' cannot be imported: {e}"
+        raise ConfigError([Fault("backend", where, "package.module.function")]) from e
+    return function

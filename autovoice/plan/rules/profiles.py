@@ -8,6 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from autovoice.dims.expressions import ExprError, evaluate, symbols
+from autovoice.dims.solving import fitted
 from autovoice.errors import ConfigError, Fault
 from autovoice.graph.wiring import Graph
 from autovoice.plan.rules.tensors import inputs_of, symbols_of
@@ -122,9 +123,7 @@ class _Sizes:
 
     def _followed(self, d: Dim, point: str, up: bool = False) -> int:
         assert d.profile is not None
-        size = self.axis(d.profile, point)
-        whole = -(-size // d.multiple) if up else size // d.multiple
-        return min(max(d.min, whole * d.multiple), d.max)
+        return fitted(self.axis(d.profile, point), d.min, d.max, d.multiple, up)
 
     def _roots(self, name: str) -> set[str]:
         """The free dims that a dim follows in the end."""

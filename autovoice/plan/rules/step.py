@@ -40,6 +40,8 @@ class Step:
     alone: bool = False
     #: fields to try it with after its native code has crashed, one after another; no part of its key
     after_crash: tuple[Mapping[str, Any], ...] = ()
+    #: where the configuration names a file, if that is not at the component, under the file's name here; no part either
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 def component_step(

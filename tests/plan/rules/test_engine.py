@@ -12,9 +12,11 @@ import pytest
 from autovoice.errors import BuildError, ConfigError
 from autovoice.onnx_tools.passes import PASSES
 from autovoice.plan.code import closure
+from autovoice.plan.planner import make_plan
 from autovoice.plan.rules import Step, steps_of
 from autovoice.spec import RUNS_HERE, Backend, Calibration, Implicit
-from tests.builders import INT8, NPZ, ORT, component, graph_of, quantized
+from autovoice.store.artefacts import Store
+from tests.builders import INT8, MODEL, NPZ, ORT, component, graph_of, quantized
 
 ENGINES = replace(ORT, passes=("lift_conv1d", "tests.plan.rules.test_engine.own"), profiled=True)
 
@@ -157,6 +159,31 @@ def test_its_own_cache_stands_in_for_samples(tmp_path: Path) -> None:
     assert build.files == {"precision.implicit.cache": tmp_path / "calibration.cache"}
     assert build.needs.keys() == {"lower", "export"}
     assert not [i for i in steps if "samples" in i]
+
+
+def test_a_missing_cache_is_told_where_the_configuration_names_it(tmp_path: Path) -> None:
+    given = Implicit(cache=tmp_path / "gone", cache_place="precision.implicit.cache")
+    graph = graph_of(
+        quantized(
+            "a", precision=replace(IMPLICIT, implicit=given), backend=SELF, calibration=Calibration("none"), model=MODEL
+        )
+    )
+    with pytest.raises(ConfigError) as raised:
+        make_plan(graph, Store(tmp_path / "store"))
+    assert str(raised.value) == (
+        f"precision.implicit.cache: {tmp_path}/gone: No such file or directory\n"
+        "  precision.implicit.cache=/path/to/file"
+    )
+
+
+@pytest.mark.parametrize("level", ["component", "pipeline"])
+def test_a_missing_calibration_file_is_told_at_its_key(level: str, tmp_path: Path) -> None:
+    given = replace(NPZ, level=level, files=(("sub/a.npz", tmp_path / "gone/sub/a.npz"),))
+    with pytest.raises(ConfigError) as raised:
+        make_plan(graph_of(quantized("a", calibration=given, model=MODEL)), Store(tmp_path / "store"))
+    assert str(raised.value) == (
+        f"calibration.files: {tmp_path}/gone/sub/a.npz: No such file or directory\n  calibration.files=/path/to/file"
+    )
 
 
 def test_a_cache_is_nothing_to_a_backend_that_cannot_read_it(tmp_path: Path) -> None:
