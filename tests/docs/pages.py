@@ -1,0 +1,101 @@
+"""README.md and docs/*.md as data: fenced blocks, the commands and the files in them, and what they need."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
+#: why a command does not run as it stands; anything else in such a mark is a mistake
+NEEDS = {"minutes", "network", "tensorrt", "gpu"}
+#: what a fence may call its content; a shell of another name would escape the search for commands
+LANGUAGES = {"", "bash", "python", "yaml", "toml", "text"}
+_FENCE = re.compile(r"^```(\S*)\s*$")
+_MARK = re.compile(r"<!-- needs: (.+) -->")
+_FILE = re.compile(r"# ([\w.-]+(?:/[\w.-]+)*\.\w+)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block. `needs` are the words of the mark above it."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    needs: frozenset[str]
+
+    @property
+    def where(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+    @property
+    def file(self) -> str | None:
+        """The path in its first line, where it is a file to write."""
+        found = _FILE.fullmatch(self.text.partition("\n")[0])
+        return found[1] if found and self.language else None
+
+    @property
+    def lines(self) -> list[str]:
+        """Its command lines: those after `$ `, or all of a bash block."""
+        lines = self.text.splitlines()
+        return lines if self.language == "bash" else [line[2:] for line in lines if line.startswith("$ ")]
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of a block; `said` is what the page shows below it."""
+
+    block: Block
+    words: tuple[str, ...]
+    said: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.block.page.stem}: {shlex.join(self.words)}"
+
+
+def blocks_of(page: Path) -> list[Block]:
+    found: list[Block] = []
+    mark: frozenset[str] = frozenset()
+    inside: list[str] | None = None
+    start, language = 0, ""
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        fence = _FENCE.match(line)
+        if inside is not None:
+            if fence:
+                found.append(Block(page, start, language, "\n".join(inside), mark))
+                inside, mark = None, frozenset()
+            else:
+                inside.append(line)
+        elif fence:
+            inside, start, language = [], number, fence[1]
+        elif line.strip():
+            marked = _MARK.fullmatch(line)
+            mark = frozenset(marked[1].split(", ")) if marked else frozenset()
+    assert inside is None, f"{page.name}: a fence is not closed"
+    return found
+
+
+def commands_of(page: Path) -> list[Command]:
+    found = []
+    for block in blocks_of(page):
+        for line in block.lines:
+            for part in line.split(" && "):
+                words = [w.removeprefix(".venv/bin/") for w in shlex.split(part, comments=True)]
+                said = block.text.partition(f"$ {line}\n")[2] if block.language != "bash" else ""
+                found.append(Command(block, tuple(words), said.partition("\n$ ")[0]))
+    return found
+
+
+def files_of(page: Path) -> dict[str, str]:
+    """The files that the page says, by their paths."""
+    return {b.file: b.text + "\n" for b in blocks_of(page) if b.file is not None}
+
+
+def prose_of(page: Path) -> str:
+    """The page without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
