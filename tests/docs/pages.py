@@ -16,28 +16,23 @@ NEEDS = {"minutes", "network", "tensorrt", "gpu"}
 LANGUAGES = {"", "bash", "python", "yaml", "toml", "text"}
 _FENCE = re.compile(r"^```(\S*)\s*$")
 _MARK = re.compile(r"<!-- needs: (.+) -->")
-_FILE = re.compile(r"# ([\w.-]+(?:/[\w.-]+)*\.\w+)")
+_FILE = re.compile(r"`([\w./-]+\.\w+)`:")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block. `needs` are the words of the mark above it."""
+    """A fenced block. `needs` are the words of the mark above it, `file` is the path that stands there alone."""
 
     page: Path
     line: int
     language: str
     text: str
     needs: frozenset[str]
+    file: str | None = None
 
     @property
     def where(self) -> str:
         return f"{self.page.name}:{self.line}"
-
-    @property
-    def file(self) -> str | None:
-        """The path in its first line, where it is a file to write."""
-        found = _FILE.fullmatch(self.text.partition("\n")[0])
-        return found[1] if found and self.language else None
 
     @property
     def lines(self) -> list[str]:
@@ -59,23 +54,23 @@ class Command:
 
 
 def blocks_of(page: Path) -> list[Block]:
+    """The page's blocks, each with what the line above it says."""
     found: list[Block] = []
-    mark: frozenset[str] = frozenset()
     inside: list[str] | None = None
-    start, language = 0, ""
+    above, start, language = "", 0, ""
     for number, line in enumerate(page.read_text().splitlines(), 1):
         fence = _FENCE.match(line)
-        if inside is not None:
-            if fence:
-                found.append(Block(page, start, language, "\n".join(inside), mark))
-                inside, mark = None, frozenset()
-            else:
-                inside.append(line)
+        if inside is not None and fence:
+            mark, file = _MARK.fullmatch(above), _FILE.fullmatch(above)
+            needs = frozenset(mark[1].split(", ")) if mark else frozenset()
+            found.append(Block(page, start, language, "\n".join(inside), needs, file[1] if file else None))
+            inside, above = None, ""
+        elif inside is not None:
+            inside.append(line)
         elif fence:
             inside, start, language = [], number, fence[1]
         elif line.strip():
-            marked = _MARK.fullmatch(line)
-            mark = frozenset(marked[1].split(", ")) if marked else frozenset()
+            above = line
     assert inside is None, f"{page.name}: a fence is not closed"
     return found
 
