@@ -82,7 +82,8 @@ def commands_of(page: Path) -> list[Command]:
             for part in line.split(" && "):
                 words = [w.removeprefix(".venv/bin/") for w in shlex.split(part, comments=True)]
                 said = block.text.partition(f"$ {line}\n")[2] if block.language != "bash" else ""
-                found.append(Command(block, tuple(words), said.partition("\n$ ")[0]))
+                if words:  # not a comment alone
+                    found.append(Command(block, tuple(words), said.partition("\n$ ")[0]))
     return found
 
 
