@@ -134,3 +134,23 @@ def test_every_backend_and_precision_stands_in_the_readme() -> None:
         assert row is not None
         options = {p.stem for p in (ROOT / "conf" / group).glob("*.yaml")}
         assert set(re.findall(r"`(\w+)`", row[1])) == options
+
+
+def test_a_page_is_read_as_it_is_meant(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "`my/a.yaml`:\n\n```yaml\nkey: 1\n```\n\n<!-- needs: minutes, gpu -->\n```\n$ autovoice 'a b=1'  # why\nsaid\n"
+        "$ python x.py\n```\n\n```bash\n# nothing\n.venv/bin/pip install x && .venv/bin/autovoice\n```\n"
+    )
+    file, marked, shell = blocks_of(page)
+    assert (file.file, file.text, file.needs) == ("my/a.yaml", "key: 1", frozenset())
+    assert marked.needs == {"minutes", "gpu"}
+    assert shell.needs == frozenset()
+    commands = commands_of(page)
+    assert [c.words for c in commands] == [
+        ("autovoice", "a b=1"),
+        ("python", "x.py"),
+        ("pip", "install", "x"),
+        ("autovoice",),
+    ]
+    assert commands[0].said == "said"
