@@ -1,4 +1,4 @@
-"""What there should be beside autovoice, what for, and what adds it: from its own metadata, `extras:` and backends."""
+"""Requirements beside autovoice, what for, and what adds them: by its metadata, `extras:` and backends."""
 
 from __future__ import annotations
 

@@ -55,8 +55,7 @@ class Doubler:
 
 def chain(*sessions: Any) -> list[Any]:
     """Of `w0`, through `w1`, and so on."""
-    records = [{"inputs": {"a": f"w{i}"}, "outputs": {"b": {"wire": f"w{i + 1}"}}} for i in range(len(sessions))]
-    return [link(s.name, s, record) for s, record in zip(sessions, records, strict=True)]
+    return [link(s.name, s, {"a": f"w{i}"}, {"b": f"w{i + 1}"}) for i, s in enumerate(sessions)]
 
 
 def test_every_wire_comes_back_and_the_given_ones_stay_as_they_are() -> None:

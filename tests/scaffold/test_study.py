@@ -68,7 +68,9 @@ def test_sizes_that_are_given() -> None:
             raise ValueError("too short")
         return {"y": x}
 
-    with pytest.raises(AutovoiceError, match=r"net: runs at none of the sizes tried: too short\n.*sizes='\{batch: 100, n"):
+    with pytest.raises(
+        AutovoiceError, match=r"net: runs at none of the sizes tried: too short\n.*sizes='\{batch: 100, n"
+    ):
         study(subject(run, x=["batch", "n"]), {})
     assert shapes(study(subject(run, x=["batch", "n"]), {"n": 60000})) == {"y": ["batch", "n"]}
 

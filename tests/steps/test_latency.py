@@ -9,9 +9,9 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
+from autovoice.measure.points import save_point
 from autovoice.steps import latency
 from autovoice.steps.context import Context
-from autovoice.steps.points import save_point
 
 LOG: list[str] = []
 
@@ -57,7 +57,7 @@ def context(tmp_path: Path) -> Context:
     components = {
         name: {
             "backend": {"target": f"{__name__}.Tool", "options": {}},
-            "inputs": {"in": reads},
+            "inputs": {"in": {"wire": reads}},
             "outputs": {"out": {"wire": writes}},
         }
         for name, (reads, writes) in wires.items()

@@ -1,4 +1,4 @@
-"""What ONNX Runtime can run on here, for `task=doctor`."""
+"""The providers of ONNX Runtime here, for `task=doctor`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What PyTorch runs modules on here, for `task=doctor`."""
+"""The device of PyTorch here, for `task=doctor`."""
 
 from __future__ import annotations
 
