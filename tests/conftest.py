@@ -24,6 +24,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from tests.warm import warm
+
 TOY = Path(__file__).parent / "toy"
 #: every test that builds keeps gigabytes of libraries in memory
 MOST_WORKERS = 4
@@ -90,13 +92,8 @@ class Project:
         )
 
     def run(self, *arguments: str, timeout: float = 300) -> Result:
-        with self.start(*arguments) as process:
-            try:
-                out, err = process.communicate(timeout=timeout)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
-        return Result(process.returncode, out, err)
+        """The command, to its end: forked from a process that has imported everything (`tests/warm.py`)."""
+        return Result(*warm().run([*self.given, *arguments], self.root, self.environment, timeout))
 
     def ok(self, *arguments: str) -> str:
         """What a command that succeeds prints."""
