@@ -168,6 +168,12 @@ class Project:
         file.write_text(text.replace(old, new))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _locks_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Steps that time something want the machine for themselves: that of this test process, not of its neighbours."""
+    os.environ["XDG_RUNTIME_DIR"] = str(tmp_path_factory.mktemp("locks"))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """`-n auto`."""
