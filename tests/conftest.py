@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -24,6 +23,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from tests.campaigns.interrupts import heeds_interrupts
 from tests.warm import warm
 
 TOY = Path(__file__).parent / "toy"
@@ -41,11 +41,6 @@ class Result:
     code: int
     out: str
     err: str
-
-
-def _heeds_interrupts() -> None:
-    """As from a terminal: what a shell starts in the background ignores SIGINT, and so does all that it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=_heeds_interrupts,
+            preexec_fn=heeds_interrupts,
         )
 
     def run(self, *arguments: str, timeout: float = 300) -> Result:

@@ -128,8 +128,6 @@ def _serve(connection: socket.socket, base: Sequence[str]) -> None:
             _watch(request, files, base)
         for file in files:
             os.close(file)
-        with suppress(ProcessLookupError, PermissionError):
-            os.setpgid(pid, pid)  # as the child does itself: whoever is first
         connection.sendall(pid.to_bytes(_HEAD, "big"))
         _reap()
 
@@ -142,8 +140,7 @@ def _reap() -> None:
 
 def _watch(request: Mapping[str, Any], files: Sequence[int], base: Sequence[str]) -> None:
     """Run the command in a child, and say how it ended."""
-    with suppress(PermissionError):
-        os.setpgid(0, 0)
+    os.setsid()
     out, err, ended = files
     pid = os.fork()
     if pid == 0:
@@ -227,13 +224,13 @@ def _lend_server() -> None:
 
 def _be_server(connection: socket.socket) -> None:
     """What `python -c` would do with the code it is given, in files of the same numbers."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # they find it ready, as ever
     try:
         content, files, _, _ = socket.recv_fds(connection, 1 << 16, 16)
         connection.close()
         if content:
             code, numbers = json.loads(content)
             _renumber(files, numbers)
-            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
             exec(code, {"__name__": "__main__"})
         _finish()
     except SystemExit:

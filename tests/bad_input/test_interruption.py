@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from autovoice.store.artefacts import Store
-from tests.campaigns.interrupts import interrupted
+from tests.campaigns.interrupts import heeds_interrupts, interrupted
 
 if TYPE_CHECKING:
     from tests.conftest import Project
@@ -118,7 +118,7 @@ def test_a_killed_driver_takes_its_workers_along_and_the_next_run_completes(
     assert workers
     ending.kill()
     ending.wait()
-    _, alive = psutil.wait_procs(workers, timeout=10)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
     assert not nearly.folder.exists()
     completes(nearly)
@@ -178,7 +178,7 @@ def test_sigterm_ends_as_ctrl_c_does(nearly: Project, ending: subprocess.Popen[s
     _, err = ending.communicate(timeout=60)
     assert ending.returncode == 143
     assert err == "\nterminated; finished steps are kept, nothing is half-written\n"
-    _, alive = psutil.wait_procs(workers, timeout=10)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
     assert nearly.half_written() == []
     assert not nearly.folder.exists()
@@ -198,7 +198,8 @@ def test_ctrl_c_while_it_starts_prints_no_traceback_and_ends_within_a_second(fre
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_that_a_destructor_swallows_comes_again(number: int) -> None:
-    done = subprocess.run([sys.executable, "-c", SWALLOWED, str(number)], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", SWALLOWED, str(number)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=heeds_interrupts)
     assert (done.stdout, done.stderr) == (f"{128 + number}\n", "")
 
 
