@@ -59,7 +59,7 @@ def test_int8_looks_at_samples_first() -> None:
 
 
 def test_a_file_that_is_quantized_already() -> None:
-    c = quantized("a", model=None, onnx=OnnxFile(Path("a.onnx"), (), ("MatMulInteger",))).as_given()
+    c = quantized("a", model=None, onnx=OnnxFile(Path("a.onnx"), (), ("MatMulInteger",))).in_file_precision()
     told = advice(c)
     assert told.startswith("the file is quantized already")
     assert told.endswith("gate.component.snr_db.int8=12.3")
