@@ -290,6 +290,7 @@ def _export_once() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asks; without it this process ends too
     del sys.path[0]
     _base = list(sys.path)
     _preload()
