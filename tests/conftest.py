@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -23,6 +22,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+
+from tests.campaigns.interrupts import heeds_interrupts
+from tests.warm import warm
 
 TOY = Path(__file__).parent / "toy"
 #: every test that builds keeps gigabytes of libraries in memory
@@ -39,11 +41,6 @@ class Result:
     code: int
     out: str
     err: str
-
-
-def _heeds_interrupts() -> None:
-    """As from a terminal: what a shell starts in the background ignores SIGINT, and so does all that it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
@@ -86,17 +83,12 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=_heeds_interrupts,
+            preexec_fn=heeds_interrupts,
         )
 
     def run(self, *arguments: str, timeout: float = 300) -> Result:
-        with self.start(*arguments) as process:
-            try:
-                out, err = process.communicate(timeout=timeout)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
-        return Result(process.returncode, out, err)
+        """The command, to its end: forked from a process that has imported everything (`tests/warm.py`)."""
+        return Result(*warm().run([*self.given, *arguments], self.root, self.environment, timeout))
 
     def ok(self, *arguments: str) -> str:
         """What a command that succeeds prints."""
@@ -169,6 +161,12 @@ class Project:
         text = file.read_text()
         assert old in text
         file.write_text(text.replace(old, new))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _locks_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Steps that time something want the machine for themselves: that of this test process, not of its neighbours."""
+    os.environ["XDG_RUNTIME_DIR"] = str(tmp_path_factory.mktemp("locks"))
 
 
 @pytest.hookimpl(optionalhook=True)

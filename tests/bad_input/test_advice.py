@@ -108,7 +108,7 @@ MORE: dict[str, tuple[list[str], str]] = {
     "after a crash": ([OWN, "++backend.after_crash=[level]"], ""),
 }
 PACKAGE = Path(autovoice.__file__).parent
-FILES_OF_ADVICE = [*sorted((PACKAGE / "config").glob("*.py")), PACKAGE / "command/invocation.py"]
+FILES_OF_ADVICE = [*sorted((PACKAGE / "config").glob("*.py")), PACKAGE / "command" / "invocation.py"]
 EVERY = {**{name: (overrides, "") for name, (overrides, *_) in CASES.items()}, **MORE}
 SHELL = r"'(?:[^']|'\"'\"'|'\\'')*'"
 TYPED = re.compile(rf"(?<![^\s(])(?:\$?{SHELL}|[+~]{{0,2}}[a-z_][\w./<>]*=(?:{SHELL}|[^\s;]+)|~[a-z_][\w./]*\b)")

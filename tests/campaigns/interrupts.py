@@ -38,7 +38,8 @@ class Interrupted:
         return "Traceback" in self.out + self.err or "Exception ignored" in self.err
 
 
-def _heeds_interrupts() -> None:
+def heeds_interrupts() -> None:
+    """As from a terminal: what a shell starts in the background ignores SIGINT, and so does all that it starts."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -65,7 +66,7 @@ def interrupted(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=_heeds_interrupts,
+        preexec_fn=heeds_interrupts,
     ) as process:
         try:
             while ready and not catches(process.pid, signal.SIGTERM):

@@ -6,7 +6,7 @@ import pytest
 
 from tests.campaigns.onnx_backend_models import Case, chosen, outcome, report
 
-SAMPLE = 40
+SAMPLE = 24
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.backends.tensorrt.calibrating import Build, Calibrating
 from tests.fakes.cuda import FakeCuda, installed
 
 
@@ -19,3 +21,8 @@ def cuda() -> Iterator[FakeCuda]:
             gc.collect()
         assert fake.faults == []
         assert fake.leaks == {}
+
+
+@pytest.fixture
+def build(cuda: FakeCuda, tmp_path: Path) -> Build:
+    return Build(Calibrating(cuda), tmp_path)

