@@ -35,7 +35,10 @@ def strike(process: Command, victim: str, seconds: float) -> str:
     while process.poll() is None:
         if time.monotonic() >= end:
             if victim == "group":
-                os.killpg(process.pid, signal.SIGKILL)
+                try:
+                    os.killpg(process.pid, signal.SIGKILL)
+                except ProcessLookupError:  # it ended just now
+                    return "nobody"
                 return victim
             found = [p for p in family(process.pid).get(victim, ()) if p.is_running()]
             if found:

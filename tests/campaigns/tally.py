@@ -71,5 +71,5 @@ def held(campaigns: Callable[[Path], Iterable[Tally]]) -> int:
             print(tally.report(), flush=True)
             failures += len(tally.failures)
     finally:
-        shutil.rmtree(root)
+        shutil.rmtree(root, ignore_errors=True)  # what was killed may still be writing
     return 1 if failures else 0
