@@ -6,4 +6,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python3 -m autovoice task=doctor
-exec python3 -m pytest -p no:xdist tests/gpu tests/backends/test_torch.py -ra --durations=10 "$@"
+exec python3 -m pytest -p no:xdist tests/gpu tests/backends/torch/test_backend.py -ra --durations=10 "$@"
