@@ -39,7 +39,7 @@ def run(invocation: Invocation) -> int:
     steps = search_steps(invocation.whole_graph, components)
     with invocation.store.in_use():
         records = run_steps(invocation, steps)
-        results = {c.name: _result(invocation, records[f"{c.name}.search"].key) for c in components}
+        results = {c.name: _result(invocation, records[c.primary.step("search")].key) for c in components}
     lines = [summary(c, results[c.name]) for c in components]
     missed = [summary(c, results[c.name]) for c in components if not results[c.name]["met"]]
     if missed:

@@ -25,8 +25,8 @@ def run(invocation: Invocation) -> int:
     with invocation.store.in_use():
         records = run_steps(invocation, steps)
         for c in components:
-            folder = invocation.store.folder(records[f"{c.name}.sensitivity"].key)
-            used = records[f"{c.name}.sensitivity"].result["samples"]
+            folder = invocation.store.folder(records[c.primary.step("sensitivity")].key)
+            used = records[c.primary.step("sensitivity")].result["samples"]
             print(format_ranking(c.name, result_of(folder / RANKING), used), flush=True)
             say(str(folder / RANKING), "")
     return 0
