@@ -193,7 +193,10 @@ class ChoiceReader:
     # -- gate, calibration ------------------------------------------------------------------------
 
     def gate(self, r: Reader) -> Gate:
-        spec = Gate(*(_metrics(r.child(k, f"{{snr_db: {_THRESHOLDS}}}")) for k in ("component", "end_to_end")))
+        component, end_to_end = (
+            _metrics(r.child(k, f"{{snr_db: {_THRESHOLDS}}}")) for k in ("component", "end_to_end")
+        )
+        spec = Gate(component, end_to_end, r.take("enforce", bool, True))
         r.done()
         return spec
 

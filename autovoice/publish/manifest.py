@@ -103,7 +103,9 @@ def _parity(engine: EngineAccount) -> dict[str, Any]:
     if engine.verify is None or engine.subject is None:
         return {"parity": None, "parity_of": None, "gates": None}
     result = engine.verify.result
-    return {"parity": result["parity"], "parity_of": engine.subject.description, "gates": result["gates"]}
+    missed = {"missed": result["missed"]} if result.get("missed") else {}
+    of = engine.subject.description
+    return {"parity": result["parity"], "parity_of": of, "gates": result["gates"], **missed}
 
 
 def _source(part: Component, account: ComponentAccount) -> dict[str, Any]:

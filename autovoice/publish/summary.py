@@ -83,7 +83,9 @@ def _parity(record: Record | None, graph: bool = False) -> list[str]:
     what = "graph " if graph else ""
     if worst >= SNR_EQUAL:
         return [f"{what}identical", ""]
-    return [f"{what}{worst:.1f} dB" + (f" ≥ {gate:g}" if gate is not None else ""), point]
+    judged = "" if gate is None else f" ≥ {gate:g}" if worst >= gate else f" < {gate:g}"
+    marked = ", not met" if record.result.get("missed") else ""
+    return [f"{what}{worst:.1f} dB{judged}{marked}", point]
 
 
 def _spent(spent: float | None) -> str:

@@ -182,10 +182,14 @@ class BackendOrder:
 
 @dataclass(frozen=True)
 class Gate:
-    """Thresholds by metric, then by precision name, for components and for the whole pipeline."""
+    """Thresholds by metric, then by precision name, for components and for the whole pipeline.
+
+    Where they are not enforced, what misses one is published and marked.
+    """
 
     component: Mapping[str, Mapping[str, float]]
     end_to_end: Mapping[str, Mapping[str, float]]
+    enforced: bool = True
 
 
 @dataclass(frozen=True)

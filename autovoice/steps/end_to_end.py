@@ -10,7 +10,7 @@ from autovoice.measure.advice import end_to_end_advice
 from autovoice.measure.parity import largest_input
 from autovoice.measure.points import POINTS, feeds_at, load_point
 from autovoice.steps.context import Context
-from autovoice.steps.verify import Known, judge, judged, notes_on, parities, trained
+from autovoice.steps.verify import Known, judge, judged, not_met, notes_on, parities, trained
 
 if TYPE_CHECKING:
     from autovoice.steps.fields import EndToEndFields
@@ -31,11 +31,13 @@ def run(context: Context[EndToEndFields]) -> dict[str, Any]:
             wires = run_chain(links, inputs)
             reference = feeds_at(point, fields["references"], context.needs)
             report[point] = parities(on_host({w: wires[w] for w in reference}), reference, point, known)
-    judge(report, fields["gates"], end_to_end_advice(fields["about"]))
+    advice = end_to_end_advice(fields["about"])
+    missed = judge(report, fields["gates"], advice, fields.get("enforce", True))
     untrained = sorted(fields["audio"].keys() - audio.keys())
     return {
         "parity": report,
         "gates": judged(fields["gates"], report),
+        "missed": missed,
         "untrained": untrained,
-        "notes": notes_on(fields["gates"], report),
+        "notes": [*not_met(missed), *notes_on(fields["gates"], report)],
     }

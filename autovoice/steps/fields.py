@@ -114,7 +114,7 @@ class RangesFields(TypedDict):
 
 
 class NoFields(TypedDict):
-    """Of ranges_fused and ranges_given: all they read are artefacts and files."""
+    """Of kinds that read artefacts and files alone: ranges_fused, ranges_given."""
 
 
 class RangesCalibratorFields(TypedDict):
@@ -183,10 +183,11 @@ class GatedFields(TypedDict):
 
 
 class VerifyFields(ActivationsFields, GatedFields):
-    """`gates_of` and `about_of`: by precision, where the engine was chosen among two."""
+    """`gates_of`, `about_of`: by precision, of an engine chosen among two. `enforce` False: no gate fails a build."""
 
     backend: LoaderField
     about: AboutField
+    enforce: NotRequired[bool]
     gates_of: NotRequired[Mapping[str, Mapping[str, float]]]
     about_of: NotRequired[Mapping[str, AboutField]]
 
@@ -215,6 +216,7 @@ class LatencyFields(TypedDict):
 class EndToEndFields(GatedFields):
     components: Mapping[str, LinkField]
     about: Mapping[str, AboutField]
+    enforce: NotRequired[bool]
 
 
 class InputsFields(TypedDict):

@@ -56,6 +56,8 @@ def end_to_end(graph: Graph) -> Step:
         "about": {c.name: about(c.primary) for c in graph.components},
         "audio": audio,
     }
+    if not all(c.gate.enforced for c in graph.components):
+        fields["enforce"] = False
     holders = [str(graph.producers[wire]) for wire in fields["references"]]
     return _gated(graph, "end_to_end", fields, exports(graph, holders) if audio else {})
 

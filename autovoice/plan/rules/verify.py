@@ -30,6 +30,8 @@ def verify(graph: Graph, v: EngineVariant) -> list[Step]:
         "audio": audio_of(c),
         "about": about(v),
     }
+    if not c.gate.enforced:
+        fields["enforce"] = False
     if v.role == PRIMARY and c.baseline and c.only_if_faster:  # what was chosen is judged as what it is
         name = c.baseline.precision.name
         fields["about_of"] = {name: about(c.baseline)}
