@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from autovoice.scaffold.study import Span, Studied, wires_of
-from autovoice.scaffold.subject import Subject
+from autovoice.scaffold.study import Span, Studied
+from autovoice.scaffold.subject import Subject, identifier
 
 #: sizes up to which dims are traced where nothing is said
 _TRACED = 8
@@ -110,3 +110,17 @@ def _flow(value: Any) -> str:
         return json.dumps(value)
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n...\n").strip()
     return json.dumps(value) if any(c in value for c in ",[]{}:#*&") else text
+
+
+def wires_of(studied: Studied) -> tuple[dict[str, str], dict[str, str]]:
+    """{local name: wire} of inputs and of outputs: names of this configuration, no two alike."""
+    taken: set[str] = set()
+
+    def wire(local: str) -> str:
+        name = identifier(local)
+        while name in taken:
+            name = f"{name}_out"
+        taken.add(name)
+        return name
+
+    return {n: wire(n) for n in studied.inputs}, {n: wire(n) for n in studied.outputs}

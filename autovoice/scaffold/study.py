@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from autovoice.dims.expressions import evaluate
 from autovoice.dims.fitting import formula_of
 from autovoice.errors import AutovoiceError, first_line
-from autovoice.scaffold.subject import Subject, identifier
+from autovoice.scaffold.subject import Subject
 from autovoice.terminal.overrides import setting
 
 Sizes = dict[str, int]
@@ -44,13 +45,14 @@ class Span:
 class Studied:
     """`inputs` and `outputs` are {local name: {dtype, shape}}, shapes over the names of `dims`.
 
-    `whole` is what every integer was while the network ran.
+    `whole` is what every integer was while the network ran. `odd` are outputs that were not finite on noise.
     """
 
     dims: Mapping[str, Span]
     inputs: Mapping[str, dict[str, Any]]
     outputs: Mapping[str, dict[str, Any]]
     whole: int
+    odd: Sequence[str] = ()
 
 
 def study(subject: Subject, given: Mapping[str, int]) -> Studied:
@@ -68,6 +70,7 @@ class _Study:
         self.given = {n: given[n] for n in self.names if n in given}
         self.tied: dict[str, str] = {}
         self.whole = 1
+        self.shapes: dict[str, Sequence[str | int]] = {}
         self.error: Exception | None = None
         self.seconds = 0.0
 
@@ -90,12 +93,14 @@ class _Study:
         outputs = {
             name: {"dtype": str(value.dtype), "shape": self._shape(name, observed)} for name, value in first.items()
         }
+        self.shapes = {name: tensor["shape"] for name, tensor in outputs.items()}
         dims = {n: self._span(free, n, multiples[n]) for n in free}
         inputs = {
             name: {"dtype": d.dtype, "shape": [self.tied.get(str(a), a) for a in d.axes]}
             for name, d in self.subject.inputs.items()
         }
-        return Studied(dims, inputs, outputs, self.whole)
+        odd = [n for n, value in first.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]
+        return Studied(dims, inputs, outputs, self.whole, odd)
 
     def _observed(self, base: Sizes, multiples: Mapping[str, int]) -> list[tuple[Sizes, dict[str, np.ndarray]]]:
         found = [(sizes, got) for sizes in self._around(base, multiples) if (got := self.run(sizes))]
@@ -229,22 +234,14 @@ class _Study:
         return Span(least, opt, most, multiple)
 
     def _takes(self, base: Sizes, name: str, size: int, multiple: int) -> bool:
-        return size >= 1 and (base[name] - size) % multiple == 0 and self.run(base | {name: size}) is not None
+        """True where it runs, and its outputs have the sizes that were found: below a stride many fill up."""
+        sizes = base | {name: size}
+        got = self.run(sizes) if size >= 1 and (base[name] - size) % multiple == 0 else None
+        return got is not None and all(
+            list(value.shape) == [evaluate(axis, sizes) for axis in self.shapes[n]] and value.size > 0
+            for n, value in got.items()
+        )
 
 
 def _shapes(got: Mapping[str, np.ndarray] | None) -> list[tuple[int, ...]] | None:
     return None if got is None else [a.shape for a in got.values()]
-
-
-def wires_of(studied: Studied) -> tuple[dict[str, str], dict[str, str]]:
-    """{local name: wire} of inputs and of outputs: names of this configuration, no two alike."""
-    taken: set[str] = set()
-
-    def wire(local: str) -> str:
-        name = identifier(local)
-        while name in taken:
-            name = f"{name}_out"
-        taken.add(name)
-        return name
-
-    return {n: wire(n) for n in studied.inputs}, {n: wire(n) for n in studied.outputs}

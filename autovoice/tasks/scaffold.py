@@ -45,6 +45,8 @@ def run(invocation: Invocation) -> int:
     files = files_of(subject, studied, request.tree)
     _write(files, request.overwrite)
     rows = [[kind, n, t["dtype"], _axes(t["shape"])] for kind, n, t in _tensors(studied.inputs, studied.outputs)]
+    if studied.odd:
+        say(f" note: on noise {', '.join(studied.odd)} is not finite: decide what `example:` the inputs have")
     print(table(["", subject.name, "dtype", "shape"], rows))
     found = command(subject, request.tree)
     say(

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from autovoice.errors import AutovoiceError
-from autovoice.scaffold.study import Span, Studied, study, wires_of
+from autovoice.scaffold.render import wires_of
+from autovoice.scaffold.study import Span, Studied, study
 from autovoice.scaffold.subject import Declared, Subject
 
 
@@ -60,6 +61,15 @@ def test_the_least_size_and_the_step() -> None:
         return {"y": x}
 
     assert study(subject(run, x=["batch", "n"]), {}).dims["n"] == Span(16, 32, 256, 8)
+
+
+def test_a_size_below_which_outputs_are_filled_up_is_no_least_size() -> None:
+    def run(x: np.ndarray) -> dict[str, np.ndarray]:
+        return {"y": zeros(1, max(x.shape[1] // 64, 1))}
+
+    made = study(subject(run, [("y", 1)], x=[1, "samples"]), {})
+    assert shapes(made) == {"y": [1, "samples // 64"]}
+    assert made.dims["samples"].min == 64
 
 
 def test_sizes_that_are_given() -> None:
