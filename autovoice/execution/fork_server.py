@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from types import TracebackType
 from typing import Any
 
 #: whose workers are forked here
@@ -19,10 +20,19 @@ def _stay(*_: Any) -> None:
     """Not SIG_IGN, which programs that a worker starts would inherit. The server ends with its driver."""
 
 
-def _report(*error: Any) -> None:
-    """Print what ends a worker, unless its driver was killed while it started: nobody waits for it any more."""
-    if os.path.exists(f"/proc/{_DRIVER}") or not os.path.exists("/proc/self"):
-        sys.__excepthook__(*error)
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print what ends a worker, unless nobody waits for it any more: its driver was killed, or has given it up."""
+    driver_gone = os.path.exists("/proc/self") and not os.path.exists(f"/proc/{_DRIVER}")
+    if not driver_gone and not _given_up(error, trace):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _given_up(error: BaseException, trace: TracebackType | None) -> bool:
+    """True where the semaphores that a worker starts with are gone: its driver unlinks them when it gives it up."""
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = "" if trace is None else trace.tb_frame.f_globals.get("__name__")
+    return isinstance(error, FileNotFoundError) and where == "multiprocessing.synchronize"
 
 
 sys.excepthook = _report

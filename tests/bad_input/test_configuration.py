@@ -99,7 +99,7 @@ CASES = {
         ["task=biuld"],
         "task: there is no task 'biuld'",
         "did you mean 'build'? available: benchmark, build, calibration_data, convert, doctor, explain, gc, inspect, "
-        "plan, run, search, sensitivity",
+        "plan, run, scaffold, search, sensitivity",
     ),
     "key typo": (
         ["+component.synth.modle=3"],
