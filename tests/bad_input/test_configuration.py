@@ -88,7 +88,7 @@ CASES = {
     "gate of a component": (
         ["component.synth.gate=loose"],
         "component.synth.gate: unknown gate 'loose'",
-        "available: chime, default, encoder, strict",
+        "available: chime, default, encoder, report, strict",
     ),
     "calibration": (
         ["component.synth.calibration=singing"],
