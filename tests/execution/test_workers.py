@@ -32,6 +32,8 @@ def kill_self():
     os.kill(os.getpid(), signal.SIGKILL)
 
 def crash(number):
+    if number == signal.SIGHUP:  # which what is started with nohup ignores
+        signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 def leave(code):
