@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from tests.docs.reader import SMALL
+
 if TYPE_CHECKING:
     from tests.conftest import Project
 
@@ -19,14 +21,13 @@ FOLDER = "outputs/voice_conversion/onnxruntime-fp32"
 
 @pytest.fixture(scope="module")
 def voice(toy_project: Project) -> Project:
-    """The shipped pipeline at short blocks, converting once: the build comes first by itself."""
+    """The shipped pipeline at short blocks, its networks narrow, converting once: the build comes first by itself."""
     project = replace(toy_project, given=())
     tone = 0.3 * np.sin(2 * np.pi * 220 * np.arange(22050) / 22050)
     sf.write(project.root / "in.wav", tone, 22050)
     np.save(project.root / "speaker.npy", np.linspace(-1, 1, 256, dtype=np.float32)[np.newaxis])
-    out = project.ok(
-        "task=convert", "dims=streaming", "input=in.wav", "speaker=speaker.npy", "output=first.wav", "seed=1"
-    )
+    given = ("input=in.wav", "speaker=speaker.npy", "output=first.wav", "seed=1")
+    out = project.ok("task=convert", *SMALL, *given)
     assert "voice_conversion on onnxruntime, fp32: 32 steps, 32 to run" in out
     (folder,) = (project.outputs / "voice_conversion").iterdir()
     folder.rename(project.root / "built")
