@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +13,7 @@ import onnx
 
 from autovoice.dims.expressions import ExprError, evaluate
 from autovoice.dims.solving import with_formulas
+from autovoice.errors import first_line
 from autovoice.onnx_tools.ort import plain_session, run_briefly
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ class Probe:
         """
         try:
             session = plain_session(model)
-        except Exception:  # onnxruntime raises a class of its own per status code; who asks finds no run
+        except Exception as e:  # onnxruntime raises a class of its own per status code; who asks finds no run
+            _log(f"onnxruntime cannot load the graph: {first_line(e)}")
             return []
         for whole in (1, 0):  # integers are indices, lengths or ids: every table has a first, most a second
             found = list(islice(self._runs(session, self._sizes(small), whole), 2 if small else 3))
@@ -55,10 +58,11 @@ class Probe:
                 continue
             try:
                 yield Run(sizes, feeds, run_briefly(session, feeds))
-            except TimeoutError:
+            except TimeoutError as e:
+                _log(f"{e} at {sizes}")
                 return
-            except Exception:  # these sizes are not for this graph; onnxruntime has a class per status code
-                continue
+            except Exception as e:  # these sizes are not for this graph; onnxruntime has a class per status code
+                _log(f"the graph does not run at {sizes}: {first_line(e)}")
 
     def _sizes(self, small: bool) -> list[Sizes]:
         free = {n: s for n, s in self.trace.items() if n not in self.formulas}
@@ -79,6 +83,11 @@ class Probe:
         if any(axis < 1 for shape in (*shapes.values(), made) for axis in shape):
             return None
         return {n: _seeded(np.dtype(t["dtype"]), shapes[n], whole, rng) for n, t in self.inputs.items()}
+
+
+def _log(text: str) -> None:
+    """To the step's log: of no meaning where other sizes run, and the reason where none does."""
+    print(f"probe: {text}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
